@@ -1,0 +1,2 @@
+//! Writer of EROFS images: tree, plan, pack, emit.
+#![forbid(unsafe_code)]

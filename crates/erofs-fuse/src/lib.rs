@@ -1,0 +1,2 @@
+//! FUSE filesystems over EROFS images and the process that serves them.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Reader for EROFS images.
+#![forbid(unsafe_code)]

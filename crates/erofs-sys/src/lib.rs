@@ -1,0 +1,2 @@
+//! The only unsafe code of pyerofs: system calls that no safe library offers.
+#![allow(unsafe_code)]

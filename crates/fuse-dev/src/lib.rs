@@ -1,0 +1,2 @@
+//! The FUSE protocol over /dev/fuse: many connections on few threads.
+#![forbid(unsafe_code)]
