@@ -1,0 +1,62 @@
+"""pyerofs: build, read, mount and share EROFS images, with or without root.
+
+    with pyerofs.open("tools.erofs") as image:
+        for entry in (image / "usr/bin").iterdir():
+            print(entry.name, entry.stat().st_size)
+
+Importing the package loads nothing but this file: each public name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import errors as errors
+    from ._core import __version__ as __version__
+    from .builder import BuildReport as BuildReport
+    from .builder import build as build
+    from .errors import CorruptImage as CorruptImage
+    from .errors import ErofsError as ErofsError
+    from .errors import LimitExceeded as LimitExceeded
+    from .errors import NotAnImage as NotAnImage
+    from .errors import RefusedByPolicy as RefusedByPolicy
+    from .errors import UnsupportedFeature as UnsupportedFeature
+    from .image import Entry as Entry
+    from .image import Image as Image
+    from .image import open as open
+
+#: Public name -> the module of this package that holds it. Add a name here and above.
+_HOMES = {
+    "__version__": "_core",
+    "BuildReport": "builder",
+    "build": "builder",
+    "CorruptImage": "errors",
+    "ErofsError": "errors",
+    "LimitExceeded": "errors",
+    "NotAnImage": "errors",
+    "RefusedByPolicy": "errors",
+    "UnsupportedFeature": "errors",
+    "Entry": "image",
+    "Image": "image",
+    "open": "image",
+}
+
+__all__ = sorted(["errors", *_HOMES])  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name == "errors":
+        return import_module(".errors", __name__)
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{home}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,158 @@
+"""What can go wrong, as exceptions that are also the built-in ones.
+
+Corrupt, unsupported, refused by policy and I/O error are four different things, and a caller may catch
+either our class or the built-in one it derives from: every class here is an :class:`OSError` with a useful
+``errno``. Missing names, wrong kinds of entry and trouble of the operating system are plain
+:class:`FileNotFoundError`, :class:`NotADirectoryError`, :class:`IsADirectoryError` and :class:`OSError`.
+"""
+
+from __future__ import annotations
+
+import errno as _errno
+from typing import Any
+
+__all__ = [
+    "BuildInterrupted",
+    "CorruptImage",
+    "DeviceMismatch",
+    "ErofsError",
+    "LimitExceeded",
+    "NotAnImage",
+    "RefusedByPolicy",
+    "SourceError",
+    "Unavailable",
+    "UnsupportedFeature",
+]
+
+
+class ErofsError(OSError):
+    """Base of every error that is about EROFS and not about the operating system.
+
+    Attributes:
+        errno: the number that a system call would give.
+        strerror: what is wrong, one clause without a full stop.
+        filename: the path that it is about, of the image or of the entry, if known.
+        nid: the number of the inode at fault, if known.
+        offset: where in the blob the fault lies, in bytes, if known.
+        remedy: what the user can do about it, if anything.
+    """
+
+    #: ``errno`` of an instance that was made without one.
+    default_errno = _errno.EIO
+
+    nid: int | None
+    offset: int | None
+    remedy: str | None
+
+    # OSError sorts its arguments out in __new__, so the short form Error("message") is completed there.
+    def __new__(cls, *args: Any, **_details: Any) -> ErofsError:
+        if len(args) == 1:
+            args = (cls.default_errno, args[0])
+        return super().__new__(cls, *args)
+
+    def __init__(
+        self,
+        *args: Any,
+        nid: int | None = None,
+        offset: int | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        if len(args) == 1:
+            args = (self.default_errno, args[0])
+        super().__init__(*args)
+        self.nid = nid
+        self.offset = offset
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return describe(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        arguments = (self.errno, self.strerror)
+        if self.filename is not None:
+            arguments += (self.filename,)
+        return (_rebuild, (type(self), arguments, dict(self.__dict__)))
+
+
+def _rebuild(cls: type[ErofsError], arguments: tuple[Any, ...], state: dict[str, Any]) -> ErofsError:
+    error = cls(*arguments)
+    error.__dict__.update(state)
+    return error
+
+
+class CorruptImage(ErofsError):
+    """The image breaks a rule of the format (``EUCLEAN``)."""
+
+    default_errno = _errno.EUCLEAN
+
+
+class NotAnImage(CorruptImage):
+    """There is no EROFS superblock where one should be (``EUCLEAN``)."""
+
+
+class UnsupportedFeature(ErofsError):
+    """The image may be good, but uses what this version does not read (``EOPNOTSUPP``)."""
+
+    default_errno = _errno.EOPNOTSUPP
+
+
+class LimitExceeded(ErofsError):
+    """Reading on would take more work or memory than the limits allow (``EFBIG``)."""
+
+    default_errno = _errno.EFBIG
+
+
+class DeviceMismatch(ErofsError):
+    """The devices given are not those that the image names (``ENODEV``)."""
+
+    default_errno = _errno.ENODEV
+
+
+class RefusedByPolicy(ErofsError, PermissionError):
+    """The policy does not let this image be used in this way (``EACCES``)."""
+
+    default_errno = _errno.EACCES
+
+
+class Unavailable(ErofsError):
+    """This machine lacks what was asked for; ``remedy`` says how to get it (``EOPNOTSUPP``)."""
+
+    default_errno = _errno.EOPNOTSUPP
+
+
+class SourceError(ErofsError):
+    """The tree can't become an image (``EINVAL``)."""
+
+    default_errno = _errno.EINVAL
+
+
+class BuildInterrupted(ErofsError):
+    """The build was told to stop; nothing of it is left (``ECANCELED``)."""
+
+    default_errno = _errno.ECANCELED
+
+
+def describe(error: OSError) -> str:
+    """Return the one sentence for an error: ``PATH: what (nid N, offset O); remedy``."""
+    parts: list[str] = []
+    for name in (error.filename, error.filename2):
+        if name is not None:
+            parts.append(f"{_text(name)}: ")
+    parts.append(error.strerror or " ".join(str(a) for a in error.args) or type(error).__name__)
+    place = [
+        f"{word} {value}" for word in ("nid", "offset") if (value := getattr(error, word, None)) is not None
+    ]
+    if place:
+        parts.append(f" ({', '.join(place)})")
+    remedy = getattr(error, "remedy", None)
+    if remedy:
+        parts.append(f"; {remedy}")
+    return "".join(parts)
+
+
+def _text(name: object) -> str:
+    if isinstance(name, bytes):
+        import os
+
+        return os.fsdecode(name)
+    return str(name)
