@@ -134,13 +134,10 @@ impl Failure {
         if self.class == Class::Value {
             return PyValueError::new_err(self.sentence());
         }
-        self.class
-            .name()
-            .and_then(|name| self.ours(py, name).ok())
-            .unwrap_or_else(|| match &self.filename {
-                Some(name) => PyOSError::new_err((self.errno, self.sentence(), name.clone())),
-                None => PyOSError::new_err((self.errno, self.sentence())),
-            })
+        self.class.name().and_then(|name| self.ours(py, name).ok()).unwrap_or_else(|| match &self.filename {
+            Some(name) => PyOSError::new_err((self.errno, self.sentence(), name.clone())),
+            None => PyOSError::new_err((self.errno, self.sentence())),
+        })
     }
 
     /// Our own exception; fails where the package is not there, as in a server process.
@@ -169,7 +166,8 @@ impl From<io::Error> for Failure {
         let errno = error.raw_os_error().unwrap_or_else(|| errno_of_kind(error.kind()));
         if error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<PyErr>) {
             let mut failure = Self::new(Class::Os, errno, "");
-            failure.raised = error.into_inner().and_then(|inner| inner.downcast::<PyErr>().ok()).map(|raised| *raised);
+            failure.raised =
+                error.into_inner().and_then(|inner| inner.downcast::<PyErr>().ok()).map(|raised| *raised);
             return failure;
         }
         let message = error.raw_os_error().map_or_else(|| error.to_string(), system_message);
