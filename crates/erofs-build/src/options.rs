@@ -1,0 +1,214 @@
+//! What the caller may choose.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::error::{Error, Result};
+use crate::kernel::{Feature, KernelVersion};
+
+/// The xattr that carries a fingerprint, as mkfs.erofs names it. It belongs to no namespace, so no
+/// `listxattr` shows it.
+pub const DEFAULT_FINGERPRINT_NAME: &str = "erofs.fingerprint.v1";
+
+/// Longest tail of a regular file that is kept beside its inode, in bytes, by default.
+///
+/// A tail in the inode area saves a block of data, but whoever walks the tree has to read it: inlining every
+/// tail makes the walk of 50,000 files read 100 MB in place of 8. A tail of `t` bytes costs the walk `t` and
+/// saves `4096 - t`, so the short ones pay and the long ones do not.
+pub const DEFAULT_INLINE_TAIL: u32 = 1024;
+
+/// Everything that shapes an image. `Default` is what `pyerofs build SRC IMAGE` does.
+#[derive(Debug, Clone)]
+pub struct BuildOptions {
+    /// Block size in bytes: a power of two, 512 to 65536. The kernel mounts up to its page size.
+    pub block_size: u32,
+    /// Volume label, at most 16 bytes.
+    pub label: Vec<u8>,
+    /// The UUID; without one it is a digest of the image.
+    pub uuid: Option<[u8; 16]>,
+    /// Times of files and of the image.
+    pub times: Times,
+    /// Owners of files.
+    pub owners: Owners,
+    /// Which xattrs are stored.
+    pub xattrs: XattrPolicy,
+    /// An xattr that more inodes than this have in common is stored once.
+    pub share_xattrs_above: u32,
+    /// Name prefixes, each with its namespace (`user.company.`), that are kept in the table of long prefixes
+    /// besides those that pay for themselves.
+    pub xattr_prefixes: Vec<Vec<u8>>,
+    /// Store a fingerprint with each regular file that is not empty.
+    pub fingerprint: bool,
+    /// Full name of the fingerprint's xattr.
+    pub fingerprint_name: Vec<u8>,
+    /// Oldest Linux that has to mount the image; without one the defaults decide.
+    pub target_kernel: Option<KernelVersion>,
+    /// Patterns in gitignore syntax, rooted at the source; later ones win.
+    pub excludes: Vec<String>,
+    /// Keep the holes of sparse files.
+    pub holes: bool,
+    /// Longest tail of a regular file that is kept beside its inode; 0 keeps none there.
+    pub inline_tail: u32,
+    /// Threads that read and hash; without a number, one per CPU that this process may use.
+    pub threads: Option<NonZeroUsize>,
+    /// Set it from anywhere and the build ends soon with [`Error::Cancelled`].
+    pub cancel: Arc<AtomicBool>,
+}
+
+impl Default for BuildOptions {
+    fn default() -> Self {
+        Self {
+            block_size: 4096,
+            label: Vec::new(),
+            uuid: None,
+            times: Times::default(),
+            owners: Owners::default(),
+            xattrs: XattrPolicy::Default,
+            share_xattrs_above: 2,
+            xattr_prefixes: Vec::new(),
+            fingerprint: true,
+            fingerprint_name: DEFAULT_FINGERPRINT_NAME.into(),
+            target_kernel: None,
+            excludes: Vec::new(),
+            holes: true,
+            inline_tail: DEFAULT_INLINE_TAIL,
+            threads: None,
+            cancel: Arc::new(AtomicBool::new(false)),
+        }
+    }
+}
+
+/// Which xattrs of the source are stored.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum XattrPolicy {
+    /// `user.*`, `security.capability` and POSIX ACLs: what means the same on another machine.
+    #[default]
+    Default,
+    /// Every xattr whose namespace EROFS has.
+    All,
+    /// None at all; they are not even read.
+    None,
+    /// Those whose full name matches one of the patterns, in which `*` stands for any bytes and `?` for one.
+    Patterns(Vec<String>),
+}
+
+/// Where the times of an image come from. No clock is ever read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Times {
+    /// `SOURCE_DATE_EPOCH`: the build time in seconds since 1970; newer times of files are set back to it.
+    pub source_date_epoch: Option<i64>,
+    /// The time of every file, and the build time unless `source_date_epoch` says otherwise.
+    pub all: Option<i64>,
+}
+
+/// How owners are changed, in this order: map, offset, force; `all_root` overrides everything.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Owners {
+    /// Everything belongs to 0:0.
+    pub all_root: bool,
+    /// Ranges of uids that are moved; a uid in none of them stays.
+    pub uid_map: Vec<IdRange>,
+    /// Ranges of gids that are moved.
+    pub gid_map: Vec<IdRange>,
+    /// Added to every uid.
+    pub uid_offset: i64,
+    /// Added to every gid.
+    pub gid_offset: i64,
+    /// The uid of everything.
+    pub force_uid: Option<u32>,
+    /// The gid of everything.
+    pub force_gid: Option<u32>,
+}
+
+/// `count` ids from `from` on become those from `to` on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdRange {
+    /// First id in the source.
+    pub from: u32,
+    /// First id in the image.
+    pub to: u32,
+    /// How many.
+    pub count: u32,
+}
+
+impl BuildOptions {
+    /// Checks what can be checked without the tree.
+    pub fn check(&self) -> Result<()> {
+        let bad = |name, reason: String| Err(Error::Option { name, reason });
+        if !self.block_size.is_power_of_two() || !(512..=65536).contains(&self.block_size) {
+            return bad("block-size", format!("{} is not a power of two from 512 to 65536", self.block_size));
+        }
+        if self.label.len() > 16 {
+            return bad("label", format!("{} bytes are more than the 16 there are", self.label.len()));
+        }
+        if self.label.contains(&0) {
+            return bad("label", "contains a NUL byte".into());
+        }
+        if self.fingerprint && (self.fingerprint_name.is_empty() || self.fingerprint_name.len() > 255) {
+            return bad("fingerprint-name", "is not 1 to 255 bytes long".into());
+        }
+        if let Some(target) = self.target_kernel {
+            if target < KernelVersion::OLDEST {
+                return bad(
+                    "target-kernel",
+                    format!("{target} has no EROFS, {} is the first", KernelVersion::OLDEST),
+                );
+            }
+        }
+        for (name, map) in [("uid-map", &self.owners.uid_map), ("gid-map", &self.owners.gid_map)] {
+            check_map(name, map)?;
+        }
+        if self.block_size < 4096 {
+            self.require(Feature::SmallBlocks)?;
+        }
+        if self.label.len() == 16 {
+            self.require(Feature::LongLabel)?;
+        }
+        if self.fingerprint {
+            self.require(Feature::Fingerprints)?;
+        }
+        if !self.xattr_prefixes.is_empty() {
+            self.require(Feature::XattrPrefixes)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the target kernel has `feature`; without a target every feature that is no newer than what the
+    /// defaults need.
+    pub(crate) fn allows(&self, feature: Feature) -> bool {
+        self.target_kernel.is_none_or(|target| target >= feature.since())
+    }
+
+    pub(crate) fn require(&self, feature: Feature) -> Result<()> {
+        match self.target_kernel {
+            Some(target) if target < feature.since() => Err(Error::Kernel { feature, target }),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn check_cancelled(&self) -> Result<()> {
+        if self.cancel.load(Ordering::Relaxed) { Err(Error::Cancelled) } else { Ok(()) }
+    }
+}
+
+fn check_map(name: &'static str, map: &[IdRange]) -> Result<()> {
+    let mut ranges = map.to_vec();
+    ranges.sort_by_key(|range| range.from);
+    let mut end = 0u64;
+    for range in ranges {
+        let from = u64::from(range.from);
+        if range.count == 0 {
+            return Err(Error::Option { name, reason: format!("the range from {from} is empty") });
+        }
+        if from < end {
+            return Err(Error::Option { name, reason: format!("{from} is in two ranges") });
+        }
+        end = from + u64::from(range.count);
+        let limit = 1u64 << 32;
+        if end > limit || u64::from(range.to) + u64::from(range.count) > limit {
+            return Err(Error::Option { name, reason: format!("the range from {from} ends above 2^32") });
+        }
+    }
+    Ok(())
+}
