@@ -161,6 +161,23 @@ impl From<Failure> for PyErr {
     }
 }
 
+impl From<erofs_store::Error> for Failure {
+    fn from(error: erofs_store::Error) -> Self {
+        use erofs_store::ErrorKind;
+        let class = match error.kind() {
+            ErrorKind::Usage => Class::Value,
+            ErrorKind::Unsupported => Class::Unavailable,
+            ErrorKind::Refused => Class::Refused,
+            ErrorKind::Busy
+            | ErrorKind::NotFound
+            | ErrorKind::Exists
+            | ErrorKind::Corrupt
+            | ErrorKind::Io => Class::Os,
+        };
+        Self::new(class, error.errno(), error.to_string())
+    }
+}
+
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         let errno = error.raw_os_error().unwrap_or_else(|| errno_of_kind(error.kind()));

@@ -1,7 +1,10 @@
 //! Python bindings: the module `pyerofs._core`. This file only registers.
 #![forbid(unsafe_code)]
 
+mod domain;
 mod errors;
+mod linux;
+mod server;
 
 /// The compiled core of pyerofs; the public interface is the package above it.
 #[pyo3::pymodule(gil_used = false)]
@@ -9,6 +12,15 @@ mod _core {
     use pyo3::prelude::*;
 
     // One line per class or function of the files beside this one.
+    #[pymodule_export]
+    use crate::domain::{Domain, image_key};
+    #[pymodule_export]
+    use crate::linux::{
+        clone_mount, fsconfig_create, fsconfig_fd, fsconfig_flag, fsconfig_string, fsmount, fsopen,
+        has_sys_admin, make_private, mount_setattr, move_mount, setns, unmount, unshare,
+    };
+    #[pymodule_export]
+    use crate::server::{keeper_main, server_main};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 pub mod cache;
+pub mod fd;
 pub mod fuse;
 pub mod mount;
 pub mod namespace;
