@@ -361,7 +361,7 @@ def sparse_files(root: Path) -> None:
     make("all-hole", 10 * 1024 * 1024)
     make("all-hole-odd", 3 * BLOCK + 1)
     make("alternating", 64 * BLOCK, *((number * 2 * BLOCK, BLOCK) for number in range(32)))
-    make("large", 1 << 30, (0, 1), (1 << 29, 10), ((1 << 30) - 1, 1))
+    make("large", 1 << 26, (0, 1), (1 << 25, 10), ((1 << 26) - 1, 1))
     (root / "zeros").write_bytes(bytes(5 * BLOCK))
 
 

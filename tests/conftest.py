@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 
 import peers as peer_tools
 from ordinary_user import OrdinaryUser, fuse_for_everybody, ordinary_user
+from trees import Trees
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,6 +85,17 @@ def user(fuse_device: None) -> Iterator[OrdinaryUser]:  # noqa: ARG001
         pytest.skip("only root can make itself an ordinary user")
     with ordinary_user() as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def trees(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trees]:
+    """The trees of tests/cases.py."""
+    memory = None
+    if SHARED_MEMORY.is_dir():
+        memory = Path(tempfile.mkdtemp(prefix="pyerofs-trees-", dir=SHARED_MEMORY))
+    yield Trees(tmp_path_factory.mktemp("trees"), memory)
+    if memory is not None:
+        shutil.rmtree(memory, ignore_errors=True)
 
 
 @pytest.fixture
