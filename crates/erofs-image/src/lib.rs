@@ -1,2 +1,45 @@
 //! Reader for EROFS images.
+//!
+//! An [`Image`] is opened over sources of bytes ([`ReadAt`]) and never changes: all methods take
+//! `&self`, so it is shared between threads by an `Arc`. Nothing in an image is trusted. Every
+//! offset is checked, every loop is bounded by [`Limits`], no byte outside the named blobs is read,
+//! and nothing is allocated in proportion to a number that the image merely claims. What is wrong
+//! is said as an [`Error`] with the place; a panic is a bug.
+//!
+//! ```text
+//! source.rs  bytes of a blob            inode.rs  nid -> Inode         path.rs  paths, symlinks
+//! cache.rs   recently used metadata     dir.rs    look-up, listing     walk.rs  whole trees
+//! image.rs   open, address spaces       data.rs   Inode -> extents     xattr.rs attributes
+//! ```
+//!
+//! Data of compressed inodes is not decoded: what needs it answers [`Error::Unsupported`].
 #![forbid(unsafe_code)]
+
+mod cache;
+mod data;
+mod device;
+mod dir;
+mod error;
+mod image;
+mod inode;
+mod limits;
+mod path;
+mod prefix;
+mod source;
+mod superblock;
+mod walk;
+mod xattr;
+
+pub use data::{Extent, Extents, Place};
+pub use dir::{DirEntry, Dirent};
+pub use erofs_format::dirent::FileType;
+pub use erofs_format::inode::DataLayout;
+pub use erofs_format::{FeatureCompat, FeatureIncompat, Profile};
+pub use error::{Corruption, Error, ErrorKind, Feature, Result, Where};
+pub use image::{Image, OpenOptions};
+pub use inode::Inode;
+pub use limits::Limits;
+pub use source::{FileSource, MemorySource, ReadAt};
+pub use superblock::{Device, SuperBlock};
+pub use walk::{Walk, WalkEntry, WalkError};
+pub use xattr::Xattr;

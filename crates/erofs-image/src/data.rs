@@ -1,0 +1,349 @@
+//! The data of inodes: which bytes lie where, and reading them.
+
+use erofs_format::NULL_ADDR;
+use erofs_format::chunk::{ChunkFormat, ChunkIndex};
+use erofs_format::inode::DataLayout;
+use zerocopy::FromBytes;
+
+use crate::cache::Bytes;
+use crate::device::{self, overflow};
+use crate::error::{Corruption, Error, Feature, Result, Where};
+use crate::image::{Image, Space};
+use crate::inode::{DataStart, Inode};
+
+/// A run of a file's bytes and where they lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Byte position in the file.
+    pub logical: u64,
+    /// Bytes.
+    pub len: u64,
+    /// Where they lie.
+    pub place: Place,
+}
+
+/// Where a run of bytes lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Nowhere: they are zeros.
+    Hole,
+    /// In a blob.
+    Raw {
+        /// The blob: 0 is the primary, see [`Image::blob`].
+        blob: usize,
+        /// Absolute byte position in its source.
+        offset: u64,
+    },
+}
+
+/// Where a run lies, counted from block 0 of its blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spot {
+    Hole,
+    Blob { index: usize, position: u64 },
+}
+
+/// How long a run is, and where it lies. The run starts where it was asked for.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    len: u64,
+    spot: Spot,
+    /// It is a tail beside its inode: small, and likely in the cache with it.
+    is_tail: bool,
+}
+
+impl Image {
+    /// The run of `inode`'s data from `offset` to the run's end. Neighbouring chunks that run on
+    /// are one run, up to [`crate::Limits::extents`] of them. At or beyond the file's end it is an
+    /// empty hole.
+    pub fn map(&self, inode: &Inode, offset: u64) -> Result<Extent> {
+        let run = self.run(inode, offset, u64::MAX)?;
+        let place = match run.spot {
+            Spot::Hole => Place::Hole,
+            Spot::Blob { index, position } => {
+                Place::Raw { blob: index, offset: self.absolute(index, position, inode.nid)? }
+            }
+        };
+        Ok(Extent { logical: offset, len: run.len, place })
+    }
+
+    /// All runs of `inode`'s data in order.
+    pub fn extents<'a>(&'a self, inode: &Inode) -> Extents<'a> {
+        Extents { image: self, inode: *inode, offset: 0, left: self.limits().extents }
+    }
+
+    /// Reads the data of a regular file from `offset` on and says how much. Less than `buf` holds
+    /// only at the file's end. Uncompressed data goes straight into `buf`.
+    pub fn read(&self, inode: &Inode, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        if inode.is_dir() {
+            return Err(Error::IsADirectory { nid: inode.nid });
+        }
+        if !inode.is_file() {
+            return Err(Error::WrongType { nid: inode.nid });
+        }
+        self.read_data(inode, offset, buf).map_err(|error| error.of_inode(inode.nid))
+    }
+
+    /// The same for every inode that has data.
+    pub(crate) fn read_data(&self, inode: &Inode, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        let mut done = 0;
+        while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            let at = offset.saturating_add(done as u64);
+            let run = self.run(inode, at, rest.len() as u64)?;
+            let count = usize::try_from(run.len).unwrap_or(usize::MAX).min(rest.len());
+            if count == 0 {
+                break;
+            }
+            let rest = &mut rest[..count];
+            match run.spot {
+                Spot::Hole => rest.fill(0),
+                Spot::Blob { index, position } if run.is_tail => {
+                    rest.copy_from_slice(&self.blob_bytes(index, position, count)?);
+                }
+                Spot::Blob { index, position } => self.read_blob(index, position, rest)?,
+            }
+            done += count;
+        }
+        Ok(done)
+    }
+
+    /// `len` bytes of a file that holds metadata (a directory, the metabox). Callers bound `len`.
+    pub(crate) fn file_bytes(&self, inode: &Inode, position: u64, len: usize) -> Result<Bytes<'_>> {
+        let needed = len as u64;
+        if position.checked_add(needed).is_none_or(|end| end > inode.size) {
+            let what = Corruption::PastFileEnd { needed, size: inode.size };
+            return Err(Error::corrupt(Where::at(inode.nid, position), what));
+        }
+        let run = self.run(inode, position, needed)?;
+        match run.spot {
+            Spot::Blob { index, position } if run.len >= needed => self.blob_bytes(index, position, len),
+            _ => {
+                let mut bytes = vec![0; len];
+                self.read_data(inode, position, &mut bytes)?;
+                Ok(Bytes::Owned(bytes))
+            }
+        }
+    }
+
+    /// The run at `offset`; chunks are merged only until it has `want` bytes.
+    fn run(&self, inode: &Inode, offset: u64, want: u64) -> Result<Run> {
+        let Some(left) = inode.size.checked_sub(offset).filter(|left| *left != 0) else {
+            return Ok(Run { len: 0, spot: Spot::Hole, is_tail: false });
+        };
+        match inode.data {
+            DataStart::None => Err(Error::WrongType { nid: inode.nid }),
+            DataStart::Hole => Ok(Run { len: left, spot: Spot::Hole, is_tail: false }),
+            DataStart::Block(block) => self.flat_run(inode, block, offset, left),
+            DataStart::Chunks(format) => self.chunk_run(inode, format, offset, left, want),
+            DataStart::Compressed => Err(Error::unsupported(Where::nid(inode.nid), Feature::Compression)),
+        }
+    }
+
+    fn flat_run(&self, inode: &Inode, block: u64, offset: u64, left: u64) -> Result<Run> {
+        let mut len = left;
+        if inode.layout == DataLayout::FlatInline {
+            let block_size = u64::from(self.block_size());
+            // All but the last block lie elsewhere; the last one, partial or whole, is the tail.
+            let tail_start = (inode.size - 1) / block_size * block_size;
+            if let Some(in_tail) = offset.checked_sub(tail_start) {
+                return self.tail_run(inode, in_tail, left);
+            }
+            len = tail_start - offset;
+        }
+        let start = block.checked_mul(u64::from(self.block_size()));
+        let position =
+            start.and_then(|start| start.checked_add(offset)).ok_or_else(|| overflow(inode.nid))?;
+        let spot = self.spot(0, position, inode.nid)?;
+        Ok(Run { len, spot, is_tail: false })
+    }
+
+    fn tail_run(&self, inode: &Inode, in_tail: u64, left: u64) -> Result<Run> {
+        let position = inode.body()?.checked_add(in_tail).ok_or_else(|| overflow(inode.nid))?;
+        let block_size = u64::from(self.block_size());
+        if position % block_size + left > block_size {
+            let what = Corruption::InlineCrossesBlock { length: left };
+            return Err(Error::corrupt(Where::at(inode.nid, position), what));
+        }
+        match (inode.space, self.metabox()) {
+            (Space::Primary, _) => {
+                Ok(Run { len: left, spot: Spot::Blob { index: 0, position }, is_tail: true })
+            }
+            (Space::Metabox, Some(metabox)) => {
+                // The metabox lies on the primary, so this goes no deeper.
+                let run = self.run(&metabox, position, left)?;
+                if run.len == 0 {
+                    let what = Corruption::PastFileEnd { needed: left, size: metabox.size };
+                    return Err(Error::corrupt(Where::at(inode.nid, position), what));
+                }
+                Ok(Run { len: run.len.min(left), ..run })
+            }
+            (Space::Metabox, None) => Err(Error::corrupt(Where::nid(inode.nid), Corruption::NoMetabox)),
+        }
+    }
+
+    fn chunk_run(
+        &self,
+        inode: &Inode,
+        format: ChunkFormat,
+        offset: u64,
+        left: u64,
+        want: u64,
+    ) -> Result<Run> {
+        // 16 + 31 bits at most, and sizes are below 2^63.
+        let chunk_bits = u32::from(self.superblock().block_bits) + u32::from(format.chunkbits);
+        let chunk_size = 1_u64 << chunk_bits;
+        let last = (inode.size - 1) >> chunk_bits;
+        let mut number = offset >> chunk_bits;
+        let in_chunk = offset % chunk_size;
+        let mut len = chunk_size - in_chunk;
+        let mut entries = ChunkEntries::new(self, inode, format)?;
+        let first = entries.spot(number)?;
+        let mut next = advanced(first, chunk_size);
+        let mut merged = 0;
+        while len < left.min(want) && number < last && merged < self.limits().extents {
+            number += 1;
+            merged += 1;
+            let spot = entries.spot(number)?;
+            if spot != next {
+                break;
+            }
+            next = advanced(spot, chunk_size);
+            len += chunk_size;
+        }
+        let spot = match first {
+            Spot::Hole => Spot::Hole,
+            Spot::Blob { index, position } => {
+                let position = position.checked_add(in_chunk).ok_or_else(|| overflow(inode.nid))?;
+                Spot::Blob { index, position }
+            }
+        };
+        Ok(Run { len: len.min(left), spot, is_tail: false })
+    }
+
+    fn spot(&self, device_id: u16, position: u64, nid: u64) -> Result<Spot> {
+        let (index, position) =
+            device::locate(self.superblock(), self.is_flatdev(), device_id, position, nid)?;
+        Ok(Spot::Blob { index, position })
+    }
+}
+
+/// Where a chunk would lie that runs on behind the one at `spot`.
+fn advanced(spot: Spot, chunk_size: u64) -> Spot {
+    match spot {
+        Spot::Hole => Spot::Hole,
+        Spot::Blob { index, position } => Spot::Blob { index, position: position.saturating_add(chunk_size) },
+    }
+}
+
+/// The addresses behind a chunk-based inode, fetched a few at a time.
+struct ChunkEntries<'a> {
+    image: &'a Image,
+    nid: u64,
+    space: Space,
+    format: ChunkFormat,
+    start: u64,
+    count: u64,
+    batch: Bytes<'a>,
+    batch_start: u64,
+}
+
+impl<'a> ChunkEntries<'a> {
+    fn new(image: &'a Image, inode: &Inode, format: ChunkFormat) -> Result<Self> {
+        let chunk_bits = u32::from(image.superblock().block_bits) + u32::from(format.chunkbits);
+        let start = inode.body()?.checked_next_multiple_of(format.entry_size());
+        Ok(Self {
+            image,
+            nid: inode.nid,
+            space: inode.space,
+            format,
+            start: start.ok_or_else(|| overflow(inode.nid))?,
+            count: inode.size.div_ceil(1 << chunk_bits),
+            batch: Bytes::Owned(Vec::new()),
+            batch_start: 0,
+        })
+    }
+
+    fn spot(&mut self, number: u64) -> Result<Spot> {
+        let bits = self.image.superblock().block_bits;
+        let address_48bit = self.format.address_48bit;
+        let (device_id, block) = if self.format.indexes {
+            let index = ChunkIndex::read_from_bytes(self.entry(number)?).unwrap_or_default();
+            (index.device_id.get(), index.startblk(address_48bit))
+        } else {
+            let bytes = self.entry(number)?.first_chunk();
+            let block = bytes.map_or(NULL_ADDR, |bytes| u32::from_le_bytes(*bytes));
+            (0, (block != NULL_ADDR).then_some(u64::from(block)))
+        };
+        match block {
+            None => Ok(Spot::Hole),
+            // 48 and 16 bits at most.
+            Some(block) => self.image.spot(device_id, block << bits, self.nid),
+        }
+    }
+
+    /// The bytes of entry `number`.
+    fn entry(&mut self, number: u64) -> Result<&[u8]> {
+        let size = self.format.entry_size();
+        let in_batch = |start: u64, len: usize| {
+            number.checked_sub(start).filter(|in_batch| *in_batch < len as u64 / size)
+        };
+        if in_batch(self.batch_start, self.batch.len()).is_none() {
+            self.fetch(number)?;
+        }
+        let at = (number - self.batch_start).saturating_mul(size);
+        let rest = usize::try_from(at).ok().and_then(|at| self.batch.get(at..)).unwrap_or_default();
+        Ok(rest.get(..usize::try_from(size).unwrap_or_default()).unwrap_or_default())
+    }
+
+    /// Fetches entries from `number` on, to the end of their block at most.
+    fn fetch(&mut self, number: u64) -> Result<()> {
+        let size = self.format.entry_size();
+        let position = number.checked_mul(size).and_then(|at| at.checked_add(self.start));
+        let position = position.ok_or_else(|| overflow(self.nid))?;
+        let block_size = u64::from(self.image.block_size());
+        let in_block = (block_size - position % block_size) / size;
+        let count = (self.count - number.min(self.count)).min(in_block).max(1);
+        let len = usize::try_from(count * size).unwrap_or_default();
+        self.batch = self.image.bytes(self.space, position, len).map_err(|error| error.of_inode(self.nid))?;
+        self.batch_start = number;
+        Ok(())
+    }
+}
+
+/// The runs of a file, see [`Image::extents`]. It ends after an error.
+#[derive(Clone, Debug)]
+pub struct Extents<'a> {
+    image: &'a Image,
+    inode: Inode,
+    offset: u64,
+    left: u64,
+}
+
+impl Iterator for Extents<'_> {
+    type Item = Result<Extent>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.offset >= self.inode.size {
+            return None;
+        }
+        let extent = self.bounded();
+        self.offset = match &extent {
+            Ok(extent) => self.offset.saturating_add(extent.len),
+            Err(_) => u64::MAX,
+        };
+        Some(extent)
+    }
+}
+
+impl Extents<'_> {
+    fn bounded(&mut self) -> Result<Extent> {
+        let limit = self.image.limits().extents;
+        self.left = self.left.checked_sub(1).ok_or(Error::Limit {
+            place: Where::at(self.inode.nid, self.offset),
+            name: "extents",
+            value: limit.saturating_add(1),
+            limit,
+        })?;
+        self.image.map(&self.inode, self.offset)
+    }
+}

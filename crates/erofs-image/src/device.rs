@@ -1,0 +1,71 @@
+//! Blobs and the unified address space: which blob holds a block, and where.
+
+use std::sync::Arc;
+
+use erofs_format::device::{DeviceSlot, device_id_mask};
+use zerocopy::FromBytes;
+
+use crate::error::{Corruption, Error, Result, Where};
+use crate::source::ReadAt;
+use crate::superblock::{Device, SuperBlock, until_nul};
+
+/// A source of bytes and where block 0 starts in it.
+#[derive(Debug)]
+pub(crate) struct Blob {
+    pub(crate) source: Arc<dyn ReadAt>,
+    pub(crate) base: u64,
+}
+
+impl Device {
+    /// Reads a record of the device table.
+    pub(crate) fn parse(bytes: &[u8; size_of::<DeviceSlot>()], bit48: bool) -> Device {
+        let slot = DeviceSlot::read_from_bytes(bytes).unwrap_or_default();
+        Device { tag: until_nul(&slot.tag), blocks: slot.blocks(bit48), uniaddr: slot.uniaddr(bit48) }
+    }
+}
+
+/// Finds the blob and the byte position in it (from its block 0 on) of `position`, a byte position
+/// on device `device_id`. Without blobs for the devices (`flatdev`) they lie concatenated in the
+/// primary.
+pub(crate) fn locate(
+    sb: &SuperBlock,
+    flatdev: bool,
+    device_id: u16,
+    position: u64,
+    nid: u64,
+) -> Result<(usize, u64)> {
+    let device_id = device_id & device_id_mask(sb.extra_devices);
+    if device_id == 0 {
+        return Ok(locate_unified(sb, flatdev, position));
+    }
+    let index = usize::from(device_id);
+    let Some(device) = sb.devices.get(index - 1) else {
+        return Err(Error::corrupt(Where::nid(nid), Corruption::NoSuchDevice { found: device_id }));
+    };
+    if !flatdev {
+        return Ok((index, position));
+    }
+    let start = device.uniaddr.checked_mul(u64::from(sb.block_size()));
+    let position = start.and_then(|start| start.checked_add(position));
+    position.map(|position| (0, position)).ok_or_else(|| overflow(nid))
+}
+
+fn locate_unified(sb: &SuperBlock, flatdev: bool, position: u64) -> (usize, u64) {
+    if !flatdev {
+        let block = position >> sb.block_bits;
+        for (index, device) in sb.devices.iter().enumerate().filter(|(_, device)| device.uniaddr != 0) {
+            if let Some(relative) = block.checked_sub(device.uniaddr)
+                && relative < device.blocks
+            {
+                // uniaddr <= block, so this multiplication does not leave `position`.
+                return (index + 1, position - (device.uniaddr << sb.block_bits));
+            }
+        }
+    }
+    (0, position)
+}
+
+/// The error of arithmetic that leaves 64 bits.
+pub(crate) fn overflow(nid: u64) -> Error {
+    Error::corrupt(Where::nid(nid), Corruption::AddressOverflow)
+}

@@ -1,0 +1,253 @@
+//! An open image: its blobs, its superblock and how metadata is fetched.
+
+use std::sync::Arc;
+
+use erofs_format::Profile;
+use erofs_format::device::DeviceSlot;
+
+use crate::cache::{Bytes, Cache};
+use crate::device::{Blob, overflow};
+use crate::error::{Corruption, Error, Feature, Result, Where};
+use crate::inode::Inode;
+use crate::limits::Limits;
+use crate::prefix::{LongPrefix, PrefixTable};
+use crate::source::ReadAt;
+use crate::superblock::{Device, SuperBlock};
+
+/// The smallest unit of the metadata cache.
+const MIN_UNIT: u64 = 4096;
+
+/// How to open an image.
+#[derive(Clone, Debug, Default)]
+pub struct OpenOptions {
+    /// The further blobs, in the order of the device table; or none although the table has some,
+    /// if they lie concatenated behind the primary.
+    pub devices: Vec<Arc<dyn ReadAt>>,
+    /// Byte position in the primary source at which the image starts.
+    pub offset: u64,
+    /// How much work the image may cause.
+    pub limits: Limits,
+    /// Which features the image may use.
+    pub profile: Profile,
+}
+
+/// An open image. It is `Sync`; share it by an `Arc`.
+#[derive(Debug)]
+pub struct Image {
+    sb: SuperBlock,
+    blobs: Vec<Blob>,
+    flatdev: bool,
+    limits: Limits,
+    profile: Profile,
+    cache: Cache,
+    unit_size: u64,
+    metabox: Option<Inode>,
+    prefixes: PrefixTable,
+}
+
+/// What a position of metadata counts in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Space {
+    /// Bytes of the primary from block 0 on.
+    Primary,
+    /// Bytes of the metabox inode's data.
+    Metabox,
+}
+
+impl Image {
+    /// Opens the image in `source`: verifies the superblock, reads the tables, checks the root.
+    pub fn open(source: Arc<dyn ReadAt>, options: OpenOptions) -> Result<Self> {
+        let OpenOptions { devices, offset, limits, profile } = options;
+        let primary = Blob { source, base: offset };
+        let sb = SuperBlock::read(profile, &mut |position, buf| primary.read_exact(0, position, buf))?;
+        let flatdev = devices.is_empty() && sb.extra_devices != 0;
+        if !flatdev && devices.len() != usize::from(sb.extra_devices) {
+            return Err(Error::Devices { given: devices.len(), expected: usize::from(sb.extra_devices) });
+        }
+        let mut blobs = vec![primary];
+        blobs.extend(devices.into_iter().map(|source| Blob { source, base: 0 }));
+        let unit_size = u64::from(sb.block_size()).max(MIN_UNIT);
+        let mut image = Self {
+            sb,
+            blobs,
+            flatdev,
+            limits,
+            profile,
+            cache: Cache::new(limits.cache_bytes, unit_size),
+            unit_size,
+            metabox: None,
+            prefixes: PrefixTable::Loaded(Vec::new()),
+        };
+        image.sb.devices = image.read_device_table()?;
+        image.metabox = image.sb.metabox_nid.map(|nid| image.inode(nid)).transpose()?;
+        image.prefixes = PrefixTable::read(&image)?;
+        let root = image.inode(image.sb.root_nid)?;
+        if !root.is_dir() {
+            let what = Corruption::RootNotDirectory { found: root.mode };
+            return Err(Error::corrupt(Where::nid(root.nid), what));
+        }
+        Ok(image)
+    }
+
+    /// What the superblock says.
+    pub fn superblock(&self) -> &SuperBlock {
+        &self.sb
+    }
+
+    /// The root directory.
+    pub fn root_nid(&self) -> u64 {
+        self.sb.root_nid
+    }
+
+    /// Bytes of a block.
+    pub fn block_size(&self) -> u32 {
+        self.sb.block_size()
+    }
+
+    /// Blocks of the primary and all devices, as the image claims.
+    pub fn block_count(&self) -> u64 {
+        self.sb.devices.iter().fold(self.sb.blocks, |sum, device| sum.saturating_add(device.blocks))
+    }
+
+    /// The bounds that the image was opened with.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The profile that the image was opened with.
+    pub fn profile(&self) -> Profile {
+        self.profile
+    }
+
+    /// A blob's source: 0 is the primary, then the devices that were given.
+    pub fn blob(&self, index: usize) -> Option<&Arc<dyn ReadAt>> {
+        self.blobs.get(index).map(|blob| &blob.source)
+    }
+
+    /// How many blobs there are.
+    pub fn blob_count(&self) -> usize {
+        self.blobs.len()
+    }
+
+    /// Byte position in the primary source at which the image starts.
+    pub fn offset(&self) -> u64 {
+        self.blobs.first().map_or(0, |primary| primary.base)
+    }
+
+    pub(crate) fn is_flatdev(&self) -> bool {
+        self.flatdev
+    }
+
+    pub(crate) fn metabox(&self) -> Option<Inode> {
+        self.metabox
+    }
+
+    pub(crate) fn long_prefix(&self, index: u8, nid: u64) -> Result<Option<&LongPrefix>> {
+        self.prefixes.get(index, nid)
+    }
+
+    /// `position` of a blob, counted from its block 0, as a byte position in its source.
+    pub(crate) fn absolute(&self, blob: usize, position: u64, nid: u64) -> Result<u64> {
+        let base = self.blobs.get(blob).map_or(0, |blob| blob.base);
+        base.checked_add(position).ok_or_else(|| overflow(nid))
+    }
+
+    /// `len` bytes of metadata at `position`. Callers bound `len`: at most a block or an xattr
+    /// area.
+    pub(crate) fn bytes(&self, space: Space, position: u64, len: usize) -> Result<Bytes<'_>> {
+        match (space, &self.metabox) {
+            (Space::Primary, _) => self.blob_bytes(0, position, len),
+            (Space::Metabox, Some(metabox)) => self.file_bytes(metabox, position, len),
+            (Space::Metabox, None) => Err(Error::corrupt(Where::offset(position), Corruption::NoMetabox)),
+        }
+    }
+
+    /// `len` bytes of metadata of a blob, at `position` from its block 0 on.
+    pub(crate) fn blob_bytes(&self, index: usize, position: u64, len: usize) -> Result<Bytes<'_>> {
+        let Some(blob) = self.blobs.get(index) else {
+            return Err(Error::corrupt(Where::offset(position), past_end(index, len)));
+        };
+        if let Some(bytes) = blob.base.checked_add(position).and_then(|start| blob.source.slice(start, len)) {
+            return Ok(Bytes::Borrowed(bytes));
+        }
+        let (number, start) = (position / self.unit_size, position % self.unit_size);
+        let start = usize::try_from(start).unwrap_or(usize::MAX);
+        let end = start.saturating_add(len);
+        if end as u64 <= self.unit_size {
+            let unit = self.unit(blob, index, number)?;
+            if end > unit.len() {
+                return Err(Error::corrupt(Where::offset(position), past_end(index, len)));
+            }
+            return Ok(Bytes::Shared(unit, start..end));
+        }
+        let mut bytes = vec![0; len];
+        blob.read_exact(index, position, &mut bytes)?;
+        Ok(Bytes::Owned(bytes))
+    }
+
+    fn unit(&self, blob: &Blob, index: usize, number: u64) -> Result<Arc<[u8]>> {
+        if let Some(unit) = self.cache.get((index, number)) {
+            return Ok(unit);
+        }
+        // `number` came from dividing by the unit's size.
+        let mut bytes = vec![0; usize::try_from(self.unit_size).unwrap_or_default()];
+        let count = blob.read(index, number * self.unit_size, &mut bytes)?;
+        bytes.truncate(count);
+        let unit = Arc::from(bytes);
+        self.cache.put((index, number), &unit);
+        Ok(unit)
+    }
+
+    fn read_device_table(&self) -> Result<Vec<Device>> {
+        let count = u64::from(self.sb.extra_devices);
+        if count > self.limits.devices {
+            let place = Where::offset(self.sb.device_table);
+            return Err(Error::Limit { place, name: "devices", value: count, limit: self.limits.devices });
+        }
+        let mut devices = Vec::new();
+        for index in 0..count {
+            let position = self.sb.device_table + index * size_of::<DeviceSlot>() as u64;
+            let bytes = self.blob_bytes(0, position, size_of::<DeviceSlot>())?;
+            devices.extend(bytes.first_chunk().map(|slot| Device::parse(slot, self.sb.is_48bit())));
+        }
+        Ok(devices)
+    }
+
+    /// The error for what the profile excludes.
+    pub(crate) fn exclude(&self, nid: u64, what: &'static str) -> Error {
+        Error::unsupported(Where::nid(nid), Feature::Excluded { profile: self.profile, what })
+    }
+
+    /// Fills `buf` from `position` of a blob, counted from its block 0.
+    pub(crate) fn read_blob(&self, index: usize, position: u64, buf: &mut [u8]) -> Result<()> {
+        match self.blobs.get(index) {
+            Some(blob) => blob.read_exact(index, position, buf),
+            None => Err(Error::corrupt(Where::offset(position), past_end(index, buf.len()))),
+        }
+    }
+}
+
+fn past_end(blob: usize, needed: usize) -> Corruption {
+    Corruption::PastEnd { blob, needed: needed as u64 }
+}
+
+impl Blob {
+    /// Reads what there is at `position` from block 0 on.
+    fn read(&self, index: usize, position: u64, buf: &mut [u8]) -> Result<usize> {
+        let Some(offset) = self.base.checked_add(position) else {
+            return Err(Error::corrupt(Where::offset(position), Corruption::AddressOverflow));
+        };
+        let count = self.source.read_at(offset, buf);
+        // A source that says it read more than it could is not to be believed, nor a panic.
+        count.map(|count| count.min(buf.len())).map_err(|source| Error::Io { blob: index, offset, source })
+    }
+
+    /// Fills `buf` from `position` from block 0 on, or fails if the blob ends before.
+    fn read_exact(&self, index: usize, position: u64, buf: &mut [u8]) -> Result<()> {
+        let count = self.read(index, position, buf)?;
+        if count == buf.len() {
+            return Ok(());
+        }
+        Err(Error::corrupt(Where::offset(position), past_end(index, buf.len())))
+    }
+}

@@ -1,0 +1,47 @@
+//! How much work an image may ask for.
+
+/// Bounds on the work that one image, or one call on it, may cause. A number above a bound is
+/// [`crate::Error::Limit`] with the bound's name. The defaults are far above what honest images
+/// hold and far below what would hurt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Directories one in another, in a walk. Linux itself cannot name more than 2048 in one path
+    /// (`PATH_MAX` is 4096 bytes, two for each).
+    pub depth: u64,
+    /// Bytes of one directory. 256 MiB hold some ten million entries.
+    pub directory_bytes: u64,
+    /// Entries in one walk. Directories that overlap on disk can show far more entries than the
+    /// image has bytes for.
+    pub walk_entries: u64,
+    /// Bytes of all xattrs of one inode, names and values. Linux hands out at most 64 KiB of
+    /// either in a call; 1 MiB is room for many such values.
+    pub xattr_bytes: u64,
+    /// Runs of one file, in a listing of its extents. A file of 64 GiB in chunks of 4 KiB, none
+    /// beside the other, has that many.
+    pub extents: u64,
+    /// Bytes of a symbolic link's target. Linux follows none above 4095.
+    pub symlink_length: u64,
+    /// Symbolic links followed for one path, as Linux does.
+    pub symlinks: u64,
+    /// Devices beyond the primary. Each is an open file.
+    pub devices: u64,
+    /// Bytes of metadata kept in memory for sources that are not memory.
+    pub cache_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            depth: 2048,
+            directory_bytes: 256 << 20,
+            walk_entries: 100_000_000,
+            xattr_bytes: 1 << 20,
+            extents: 1 << 24,
+            symlink_length: 4095,
+            symlinks: 40,
+            devices: 4096,
+            cache_bytes: 4 << 20,
+        }
+    }
+}
