@@ -49,11 +49,11 @@ build: $(STAMPS)/build ## Build the release extension and install the package in
 
 demo: build ## Mount a Python stack twice in one domain, as an ordinary user, and show what sharing saves
 	@tools/system-packages demo
-	$(BIN)/python demo/run.py
+	PYTHONPATH=tools:tests $(BIN)/python demo/run.py
 
 bench: build ## Measure against mkfs.erofs, erofsfuse, squashfs and the kernel; write benchmarks/results
 	@tools/system-packages bench
-	$(BIN)/python benchmarks/run.py
+	PYTHONPATH=tools:tests $(BIN)/python benchmarks/run.py
 
 # -- tests and lints --------------------------------------------------------------------------------------------
 
@@ -95,11 +95,13 @@ dist: $(STAMPS)/requirements ## Make the sdist and the abi3 wheel, install and t
 	@tools/system-packages build
 	tools/dist
 
-lock: $(STAMPS)/requirements ## Renew requirements-dev.txt from requirements-dev.in
+lock: $(STAMPS)/requirements ## Renew requirements-*.txt from requirements-*.in
 	@$(PYTHON) -m venv $(VENV)/.lock
 	$(VENV)/.lock/bin/pip install --quiet --disable-pip-version-check pip-tools
 	$(VENV)/.lock/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --no-header \
 		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host -o requirements-dev.txt requirements-dev.in
+	$(VENV)/.lock/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --no-header \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host -o requirements-dist.txt requirements-dist.in
 
 clean: ## Remove what was built here
 	@rm -rf target dist $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

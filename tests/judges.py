@@ -1,8 +1,8 @@
 """Who says what is in an image: each judge turns what it sees into a snapshot, and snapshots are compared.
 
-A snapshot is every name of a tree with all that stat, readlink, listxattr and read tell about it. Sizes and
-link counts of directories belong to a filesystem, not to a tree, so they are compared only between judges of
-the same image.
+A snapshot is every name of a tree with all that stat, readlink, listxattr and read tell about it. Sizes
+and link counts of directories belong to a filesystem, not to a tree, so they are compared only between
+judges of the same image.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """An ordinary user, made for the moment: what root does to try what people without root can do.
 
-The user is only a number without an entry in the password file. It gets a home, a runtime directory and a copy
-of the Python environment that it can read, since a virtual environment often lies where only its owner can look.
-`/dev/fuse` is opened to everybody while the user lives and is put back afterwards.
+The user is only a number without an entry in the password file. It gets a home, a runtime directory and
+a copy of the Python environment that it can read, since a virtual environment often lies where only its
+owner can look. `/dev/fuse` is opened to everybody while the user lives and is put back afterwards.
 """
 
 from __future__ import annotations
@@ -90,20 +90,20 @@ class OrdinaryUser:
 
 @contextlib.contextmanager
 def ordinary_user(uid: int = UID) -> Iterator[OrdinaryUser]:
-    """Make the user, as root; everything is removed and put back at the end.
+    """Make the user, as root; anybody else is the user already, and gets a home of its own for the moment.
 
-    Raises:
-        PermissionError: the caller is not root.
+    Everything is removed and put back at the end.
     """
-    if os.geteuid() != 0:
-        raise PermissionError("only root can make itself an ordinary user")
+    root = os.geteuid() == 0
+    uid = uid if root else os.geteuid()
     directory = Path(tempfile.mkdtemp(prefix="pyerofs-user-"))
     directory.chmod(0o755)
     try:
         for name in ("home", "run", "tmp"):
             own = directory / name
             own.mkdir(mode=0o700)
-            os.chown(own, uid, uid)
+            if root:
+                os.chown(own, uid, uid)
         packages = copy_packages(directory / "packages")
         python = readable_python(directory)
         programs = directory / "bin"
@@ -111,7 +111,7 @@ def ordinary_user(uid: int = UID) -> Iterator[OrdinaryUser]:
         program = programs / "pyerofs"
         program.write_text(f"#!{python}\nimport sys\nfrom pyerofs.cli import main\nsys.exit(main())\n")
         program.chmod(0o755)
-        with fuse_for_everybody():
+        with fuse_for_everybody() if root else contextlib.nullcontext():
             yield OrdinaryUser(uid, directory, python, packages)
     finally:
         shutil.rmtree(directory, ignore_errors=True)

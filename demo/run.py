@@ -1,0 +1,346 @@
+"""`make demo`: two Python stacks, mounted without root, sharing one page cache; and what that saves.
+
+Run by root it makes itself an ordinary user, who does everything but three things: fetching the wheels,
+emptying the page cache before each measurement, and the last comparison, in which the kernel mounts the
+images itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import judges
+import picture
+import stacks
+from ordinary_user import OrdinaryUser, ordinary_user
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HERE = Path(__file__).resolve().parent
+OUT = HERE.parent / "target" / "demo"
+DOMAIN = "demo"
+MB = 1e6
+
+
+@dataclass
+class Reading:
+    """What one reader inside the mounts cost, and how it got at the files."""
+
+    mount: float
+    listing: float
+    read: float
+    cached: float
+    files: int
+    kinds: list[str]
+
+
+@dataclass
+class Result:
+    """All that is known of one pair; bytes, and seconds."""
+
+    title: str
+    total: float
+    unique: float
+    build: float
+    alone: Reading
+    shared: Reading
+    again: Reading
+    domain: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def saved(self) -> float:
+        """The part of the page cache that sharing saves."""
+        return 1 - self.shared.cached / self.alone.cached
+
+    @property
+    def bound(self) -> float:
+        """The part that sharing whole files of equal content could save at most."""
+        return 1 - self.unique / self.total
+
+
+def main() -> int:
+    """Run the demo and return its exit status."""
+    with ordinary_user() as user:
+        problem = why_not(user)
+        if problem:
+            print(f"This machine can't share a page cache without root: {problem}")
+            print("What it can do:\n", flush=True)
+            user.run(["pyerofs", "probe"], check=False)
+            return 0
+        who = f"an ordinary user (uid {user.uid})" if os.geteuid() == 0 else "you"
+        print(f"This machine can share a page cache without root. From here on {who} does the work.\n")
+        shutil.copytree(HERE, user.directory / "demo", ignore=shutil.ignore_patterns("__pycache__"))
+        pairs, trees = make_trees(user)
+        images, seconds = build(user, trees)
+        results = [measure(user, pair, trees, images, seconds) for pair in pairs]
+        check_mounts(user, pairs[0], trees, images)
+        check_kernel(user, trees, images)
+        report(results)
+    return 0
+
+
+def why_not(user: OrdinaryUser) -> str | None:
+    """Why the overlay back end can't be had by this user; None where it can."""
+    with contextlib.ExitStack() as stack:
+        tiny = user.home / "probe"
+        user.run(["mkdir", tiny], check=True)
+        stack.callback(shutil.rmtree, tiny)
+        user.run(
+            ["sh", "-c", "echo x >file; exec pyerofs build . ../probe.erofs"], cwd=tiny, check=True, **SILENT
+        )
+        command = [
+            "pyerofs",
+            "run",
+            "--domain",
+            "probe",
+            "--backend",
+            "overlay",
+            "probe.erofs",
+            "--",
+            "cat",
+            "file",
+        ]
+        done = user.run(command, check=False, capture_output=True, text=True)
+        user.run(["pyerofs", "domain", "rm", "probe"], check=False, **SILENT)
+        if done.returncode == 0 and done.stdout == "x\n":
+            return None
+        said: list[str] = done.stderr.strip().splitlines()
+        return said[0] if said else f"exit status {done.returncode}"
+
+
+SILENT: dict[str, Any] = {"stdout": subprocess.DEVNULL}
+
+
+def make_trees(user: OrdinaryUser) -> tuple[list[stacks.Pair], dict[str, Path]]:
+    """The trees in the user's home, from the wheels or, without a network, from this machine."""
+    names = sorted({name for pair in stacks.PAIRS for name in (pair.one, pair.other)})
+    trees = {name: user.home / name for name in names}
+    try:
+        found = {name: stacks.wheels(name) for name in names}
+    except stacks.NoWheelsError as error:
+        print(f"The wheels can't be had ({error}): two trees of this machine take their place.\n")
+        trees = stacks.machine_trees(user.home)
+        pairs = [stacks.Pair("trees of this machine", *trees)]
+    else:
+        pairs = list(stacks.PAIRS)
+        for name, wheels in found.items():
+            stacks.unpack(wheels, trees[name])
+    if os.geteuid() == 0:
+        for tree in trees.values():
+            subprocess.run(["chown", "-hR", f"{user.uid}:{user.uid}", tree], check=True)
+    for name, tree in trees.items():
+        files = sum(1 for path in tree.rglob("*") if path.is_file())
+        print(f"  {name:8} {stacks.whole(tree) / MB:6.0f} MB in {files} files")
+    print()
+    return pairs, trees
+
+
+def build(user: OrdinaryUser, trees: dict[str, Path]) -> tuple[dict[str, Path], dict[str, float]]:
+    """Build an image of each tree; the images, and the seconds that each took."""
+    images, seconds = {}, {}
+    for name, tree in trees.items():
+        image = user.home / f"{name}.erofs"
+        started = time.monotonic()
+        user.run(["pyerofs", "build", tree, image], check=True, **SILENT)
+        seconds[name] = time.monotonic() - started
+        images[name] = image
+    return images, seconds
+
+
+def measure(
+    user: OrdinaryUser,
+    pair: stacks.Pair,
+    trees: dict[str, Path],
+    images: dict[str, Path],
+    seconds: dict[str, float],
+) -> Result:
+    """Read everything through both mounts: outside any domain, then in a new one, then in it once more."""
+    both = [images[pair.one], images[pair.other]]
+    one, other = stacks.contents(trees[pair.one]), stacks.contents(trees[pair.other])
+    user.run(["pyerofs", "domain", "rm", DOMAIN], check=False, capture_output=True)
+    alone = read(user, both, [])
+    shared = read(user, both, ["--domain", DOMAIN])
+    with reader(user, both, ["--domain", DOMAIN]) as (_process, again):
+        said = user.run(
+            ["pyerofs", "domain", "stat", "--json", DOMAIN], check=True, capture_output=True, text=True
+        )
+    return Result(
+        title=pair.title,
+        total=stacks.whole(trees[pair.one]) + stacks.whole(trees[pair.other]),
+        unique=sum({**one, **other}.values()),
+        build=seconds[pair.one] + seconds[pair.other],
+        alone=alone,
+        shared=shared,
+        again=again,
+        domain=json.loads(said.stdout),
+    )
+
+
+def read(user: OrdinaryUser, images: list[Path], options: list[str]) -> Reading:
+    """Mount the images, read every file through the mounts, and unmount."""
+    with reader(user, images, options) as (_process, reading):
+        return reading
+
+
+@contextlib.contextmanager
+def reader(
+    user: OrdinaryUser, images: list[Path], options: list[str]
+) -> Iterator[tuple[subprocess.Popen[str], Reading]]:
+    """Start a reader inside the mounts, from an empty page cache; it stays until the context ends."""
+    empty_page_cache(user)
+    before = cached_bytes()
+    started = time.monotonic()
+    words: list[str | Path] = ["pyerofs", "run", *options, *images]
+    words += ["--", user.python, user.directory / "demo/reader.py"]
+    process = user.popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        said = json.loads(line(process.stdout) or "null")
+        if said is None:
+            raise SystemExit(f"the reader failed with exit status {process.wait()}")
+        cost = cached_bytes() - before
+        mount = said["started"] - started
+        yield process, Reading(mount, said["list"], said["read"], cost, said["files"], said["kinds"])
+    finally:
+        with contextlib.suppress(BrokenPipeError):
+            process.communicate("\n", timeout=60)
+
+
+def line(stream: IO[str] | None) -> str:
+    """One line of a pipe."""
+    return stream.readline() if stream else ""
+
+
+def empty_page_cache(user: OrdinaryUser) -> None:
+    """Let nothing of the trees, the images or the objects lie in the page cache."""
+    os.sync()
+    if os.geteuid() == 0:
+        Path("/proc/sys/vm/drop_caches").write_text("3\n")
+        return
+    for path in user.home.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            with contextlib.suppress(OSError), open(path, "rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def cached_bytes() -> int:
+    """The page cache of the whole machine."""
+    for row in Path("/proc/meminfo").read_text().splitlines():
+        if row.startswith("Cached:"):
+            return int(row.split()[1]) * 1024
+    raise SystemExit("/proc/meminfo names no Cached")
+
+
+def check_mounts(
+    user: OrdinaryUser, pair: stacks.Pair, trees: dict[str, Path], images: dict[str, Path]
+) -> None:
+    """Compare every file that the ordinary user sees through the shared mounts with the trees."""
+    both = [images[pair.one], images[pair.other]]
+    with reader(user, both, ["--domain", DOMAIN]) as (process, _reading):
+        if process.stdin:
+            process.stdin.write("check\n")
+            process.stdin.flush()
+        seen = json.loads(line(process.stdout))
+    wrong = []
+    for name in (pair.one, pair.other):
+        for path, entry in judges.of_directory(trees[name]).items():
+            if entry.content is not None:
+                expected = [entry.mode, entry.size, entry.mtime_ns, entry.content]
+                if seen.pop(f"{images[name].stem}/{os.fsdecode(path)}", None) != expected:
+                    wrong.append(f"{name}/{os.fsdecode(path)}")
+    wrong += sorted(seen)
+    if wrong:
+        raise SystemExit(f"the mounts differ from the trees in {len(wrong)} files, first {wrong[0]}")
+    print("Seen through the shared mounts, every file has its bytes, mode and time.")
+
+
+def check_kernel(user: OrdinaryUser, trees: dict[str, Path], images: dict[str, Path]) -> None:
+    """Let the kernel mount the images and compare everything that it can tell with the trees."""
+    if os.geteuid() != 0:
+        print("The kernel's own mount needs root, so that comparison is left out.")
+        return
+    count = 0
+    for name, image in images.items():
+        try:
+            with judges.kernel_mount(image, user.directory / "kernel") as at:
+                found = judges.as_tree(judges.of_directory(at))
+        except OSError as error:
+            print(
+                f"The kernel can't mount the images here ({error.strerror}), so that comparison is left out."
+            )
+            return
+        expected = judges.as_tree(judges.of_directory(trees[name]))
+        wrong = judges.differences(expected, found)
+        if wrong:
+            raise SystemExit("the kernel's mount differs from the tree:\n  " + "\n  ".join(wrong))
+        count += len(found)
+    print(f"The kernel mounts the images: {count} entries, every byte, mode, owner, time and xattr is right.")
+
+
+def report(results: list[Result]) -> None:
+    """Print the table and draw the picture."""
+    head = [
+        "",
+        "page cache alone",
+        "in a domain",
+        "saved",
+        "bound",
+        "build",
+        "mount",
+        "read",
+        "alone",
+        "again",
+    ]
+    rows = [head]
+    rows += [
+        [
+            result.title,
+            f"{result.alone.cached / MB:.0f} MB",
+            f"{result.shared.cached / MB:.0f} MB",
+            f"{result.saved:.0%}",
+            f"{result.bound:.0%}",
+            f"{result.build:.1f} s",
+            f"{result.shared.mount:.2f} s",
+            f"{result.shared.read:.1f} s",
+            f"{result.alone.read:.1f} s",
+            f"{result.again.read:.1f} s",
+        ]
+        for result in results
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    print()
+    for row in rows:
+        cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
+        print("  ".join([row[0].ljust(widths[0]), *cells[1:]]))
+    first = results[0]
+    print(f"""
+page cache: growth of the whole machine's Cached while every file of both images was read through both mounts.
+alone: outside any domain ({", ".join(first.alone.kinds)}); in a domain: {", ".join(first.shared.kinds)}.
+bound: what could be saved if every content were held once, in whole pages.
+build: both images. mount: from the command to the first line of the reader, two Python starts included.
+read: the first time in a new domain, with every object made and verified; alone: outside any; again: in the
+domain once more, from a cold page cache.""")
+    for result in results:
+        print(f"domain stat, {result.title}: {json.dumps(result.domain)}")
+    OUT.mkdir(parents=True, exist_ok=True)
+    drawn = OUT / "page-cache.svg"
+    groups = [
+        (result.title, [result.alone.cached / MB, result.shared.cached / MB, result.unique / MB])
+        for result in results
+    ]
+    labels = ["each mount alone", "in one domain", "every content once"]
+    drawn.write_text(picture.bars("Page cache after reading two Python stacks", "MB", labels, groups))
+    print(f"\nThe picture: {drawn}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
