@@ -13,6 +13,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use zerocopy::FromBytes;
@@ -146,7 +147,11 @@ impl Connection {
                     pid: header.pid,
                 };
                 let reply = self.reply(header.unique);
-                dispatch::dispatch(&*self.filesystem, opcode, &request, arguments, reply);
+                // A bug that one request finds must not end the service of all: the reply says EIO as it is dropped, and
+                // what else the panic broke is the filesystem's own.
+                let _ = catch_unwind(AssertUnwindSafe(|| {
+                    dispatch::dispatch(&*self.filesystem, opcode, &request, arguments, reply);
+                }));
                 return Step::Served(header.pid);
             }
         }
