@@ -100,7 +100,11 @@ impl SuperBlock {
     ) -> Result<SuperBlock> {
         let mut bytes = [0; size_of::<disk::SuperBlock>()];
         // The magic first: a file of 3 bytes is no EROFS image rather than a truncated one.
-        let found = read(SUPER_OFFSET, &mut bytes[..4]).map_or(0, |()| u32::from_le_bytes(first4(&bytes)));
+        match read(SUPER_OFFSET, &mut bytes[..size_of::<u32>()]) {
+            Ok(()) | Err(Error::Corrupt { .. }) => (),
+            Err(failed) => return Err(failed),
+        }
+        let found = u32::from_le_bytes(first4(&bytes));
         if found != SUPER_MAGIC_V1 {
             return Err(Error::NotErofs { found });
         }
