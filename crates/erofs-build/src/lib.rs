@@ -24,14 +24,24 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod build;
+mod emit;
 mod error;
 mod kernel;
 mod options;
 mod output;
+mod owners;
+mod pack;
+mod plan;
 mod progress;
 mod report;
+mod scan;
 mod source;
+mod times;
+mod tree;
+mod xattr;
 
+pub use build::build;
 pub use error::{Error, ErrorKind, Result};
 pub use kernel::{Feature, KernelVersion};
 pub use options::{
@@ -41,17 +51,3 @@ pub use output::Output;
 pub use progress::{Phase, Progress, Silent};
 pub use report::Report;
 pub use source::DirSource;
-
-/// Builds the image of `source` into `output` and makes it appear.
-///
-/// On an error, and when [`BuildOptions::cancel`] is set, nothing appears under the output's name.
-pub fn build(
-    options: &BuildOptions,
-    source: DirSource,
-    output: &mut Output<'_>,
-    progress: &dyn Progress,
-) -> Result<Report> {
-    options.check()?;
-    let _ = (source, output, progress);
-    Err(Error::Cancelled)
-}

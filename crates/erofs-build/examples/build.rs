@@ -1,0 +1,39 @@
+//! Builds an image: `cargo run --release --example build -- SRC IMAGE`. An existing image is replaced.
+
+use std::io::Write;
+use std::time::Instant;
+
+use erofs_build::{BuildOptions, DirSource, Output, Phase, Progress, Silent, build};
+
+/// Says when each phase began.
+struct Clock(Instant);
+
+impl Progress for Clock {
+    fn phase(&self, phase: Phase, files: u64, bytes: u64) {
+        let line =
+            format!("{:>8.3} s {phase:?} files={files} bytes={bytes}\n", self.0.elapsed().as_secs_f64());
+        let _ = std::io::stdout().write_all(line.as_bytes());
+    }
+
+    fn advance(&self, files: u64, bytes: u64) {
+        Silent.advance(files, bytes);
+    }
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args_os().skip(1);
+    let (Some(source), Some(image)) = (arguments.next(), arguments.next()) else {
+        return Err("usage: build SRC IMAGE".into());
+    };
+    let mut options = BuildOptions::default();
+    let number = |name| std::env::var(name).ok().and_then(|text: String| text.parse::<u32>().ok());
+    options.inline_tail = number("INLINE_TAIL").unwrap_or(options.inline_tail);
+    options.block_size = number("BLOCK_SIZE").unwrap_or(options.block_size);
+    options.fingerprint = number("FINGERPRINT") != Some(0);
+    let mut output = Output::create(image, true)?;
+    output.set_durable(number("DURABLE") != Some(0));
+    let clock = Clock(Instant::now());
+    let report = build(&options, DirSource::open(source)?, &mut output, &clock)?;
+    writeln!(std::io::stdout(), "{:>8.3} s done\n{report:#?}", clock.0.elapsed().as_secs_f64())?;
+    Ok(())
+}

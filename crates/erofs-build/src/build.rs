@@ -1,0 +1,90 @@
+//! The steps of a build, one after the other.
+
+use std::num::NonZeroUsize;
+
+use crate::emit::finish_head;
+use crate::error::Result;
+use crate::kernel::KernelVersion;
+use crate::options::BuildOptions;
+use crate::output::Output;
+use crate::pack::{Job, pack};
+use crate::plan::{Plan, has_content};
+use crate::progress::{Phase, Progress};
+use crate::report::Report;
+use crate::scan::{Scanned, scan};
+use crate::source::DirSource;
+use crate::tree::{Kind, Tree};
+
+/// More threads than this only wait for the writer.
+const MAX_THREADS: usize = 16;
+
+/// Builds the image of `source` into `output` and makes it appear.
+///
+/// On an error, and when [`BuildOptions::cancel`] is set, nothing appears under the output's name.
+pub fn build(
+    options: &BuildOptions,
+    source: DirSource,
+    output: &mut Output<'_>,
+    progress: &dyn Progress,
+) -> Result<Report> {
+    options.check()?;
+    let threads = options
+        .threads
+        .or_else(|| std::thread::available_parallelism().ok())
+        .map_or(1, NonZeroUsize::get)
+        .min(MAX_THREADS);
+
+    progress.phase(Phase::Scan, 0, 0);
+    let scanned = scan(options, &source, output.hidden()?, threads, progress)?;
+    options.check_cancelled()?;
+
+    progress.phase(Phase::Plan, scanned.tree.nodes.len() as u64, 0);
+    let plan = Plan::new(options, &scanned.tree, &scanned.sets)?;
+    options.check_cancelled()?;
+
+    let job = Job { options, source: &source, tree: &scanned.tree, plan: &plan, progress };
+    let mut report = count(options, &scanned, &plan);
+    progress.phase(Phase::Pack, report.files, report.content_bytes);
+    let target = output.target();
+    target.set_len(report.bytes)?;
+    let mut packed = pack(job, target, threads)?;
+    options.check_cancelled()?;
+
+    progress.phase(Phase::Finish, 0, 0);
+    let block_size = u64::from(options.block_size);
+    target.write_at(plan.shared_block * block_size, plan.areas.shared())?;
+    report.uuid = finish_head(job, &mut packed);
+    target.write_at(0, &packed.head)?;
+    options.check_cancelled()?;
+    output.finish(report.bytes)?;
+    Ok(report)
+}
+
+fn count(options: &BuildOptions, scanned: &Scanned, plan: &Plan) -> Report {
+    let tree = &scanned.tree;
+    let count = |what: fn(&Kind) -> bool| tree.nodes.iter().filter(|node| what(&node.kind)).count() as u64;
+    let block_size = u64::from(options.block_size);
+    let oldest = plan.features.iter().map(|feature| feature.since()).max();
+    Report {
+        inodes: tree.nodes.len() as u64,
+        directories: count(|kind| matches!(kind, Kind::Directory { .. })),
+        files: count(|kind| matches!(kind, Kind::Regular(_))),
+        hard_links: (tree.entries.len() + 1 - tree.nodes.len()) as u64,
+        bytes: plan.blocks * block_size,
+        metadata_bytes: plan.meta_blocks * block_size,
+        content_bytes: content_bytes(tree, plan, block_size),
+        fingerprints: tree.nodes.iter().filter(|node| plan.has_fingerprint(node)).count() as u64,
+        excluded: scanned.excluded,
+        xattrs_left_out: scanned.xattrs_left_out,
+        uuid: options.uuid.unwrap_or_default(),
+        build_time: plan.times.built(),
+        oldest_kernel: oldest.unwrap_or(KernelVersion::OLDEST).max(KernelVersion::OLDEST),
+        features: plan.features.iter().copied().collect(),
+    }
+}
+
+/// Bytes of files that are read: what is stored of them.
+fn content_bytes(tree: &Tree, plan: &Plan, block_size: u64) -> u64 {
+    let stored = tree.nodes.iter().zip(&plan.places).filter(|(node, _)| has_content(node));
+    stored.map(|(_, place)| place.size.min(place.blocks * block_size + u64::from(place.tail))).sum()
+}

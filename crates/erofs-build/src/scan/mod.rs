@@ -1,0 +1,227 @@
+//! Reads a directory into a [`Tree`].
+//!
+//! Directories are read in parallel and in any order; [`assemble`] then puts what was found in the one order
+//! that depends on names only. Everything is opened relative to its directory, and no symlink is followed.
+
+mod assemble;
+mod dir;
+mod entry;
+mod exclude;
+mod holes;
+
+use std::collections::HashMap;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{RawDir, fstat};
+
+pub(crate) use dir::{open_directory, open_unseen};
+pub(crate) use entry::stamp;
+pub(crate) use exclude::Hidden;
+
+use crate::error::{Error, Result};
+use crate::options::BuildOptions;
+use crate::progress::Progress;
+use crate::source::DirSource;
+use crate::tree::Tree;
+use crate::xattr::{Filter, Sets};
+use dir::{DirNode, KeptFd};
+use entry::{Found, Reader};
+use exclude::Excludes;
+
+/// A tree with what belongs to it.
+#[derive(Debug)]
+pub(crate) struct Scanned {
+    pub(crate) tree: Tree,
+    pub(crate) sets: Sets,
+    pub(crate) excluded: u64,
+    pub(crate) xattrs_left_out: u64,
+}
+
+/// Reads everything below `source` that the options do not leave out.
+pub(crate) fn scan(
+    options: &BuildOptions,
+    source: &DirSource,
+    hidden: Vec<Hidden>,
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<Scanned> {
+    let filter = Filter::new(options);
+    if !filter.takes_none() {
+        // Without /proc xattrs would be lost in silence.
+        rustix::fs::access(c"/proc/self/fd", rustix::fs::Access::EXISTS)
+            .map_err(Error::io(Path::new("/proc/self/fd"), "read xattrs without"))?;
+    }
+    let stat = fstat(&source.root).map_err(Error::io(&source.path, "stat"))?;
+    let reader = Reader { filter: &filter, holes: options.holes, block_size: options.block_size.into() };
+    let root = reader.root(&source.root, stat, &source.path)?;
+    let root_dir = DirNode::root(stat.st_dev, stat.st_ino);
+    let scan = Scan {
+        options,
+        source,
+        reader,
+        excludes: Excludes::new(&options.excludes, hidden)?,
+        progress,
+        kept: Arc::new(AtomicUsize::new(0)),
+        queue: Mutex::new(Queue {
+            jobs: vec![Job { id: 0, dir: root_dir, parent: None }],
+            ..Queue::default()
+        }),
+        changed: Condvar::new(),
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(|| scan.work());
+        }
+        scan.work();
+    });
+    let queue = scan.queue.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some(error) = queue.error {
+        return Err(error);
+    }
+    assemble::assemble(options, source, root, queue.listings, queue.excluded)
+}
+
+/// A directory to be read. Its id is what its parent's listing calls it.
+#[derive(Debug)]
+struct Job {
+    id: u32,
+    dir: Arc<DirNode>,
+    parent: Option<Arc<KeptFd>>,
+}
+
+/// What one directory holds, sorted by name, with the id of each subdirectory.
+#[derive(Debug, Default)]
+struct Listing {
+    entries: Vec<(Found, Option<u32>)>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// Taken from the end, so that children come before siblings and few directories wait.
+    jobs: Vec<Job>,
+    running: usize,
+    last_id: u32,
+    listings: HashMap<u32, Listing>,
+    excluded: u64,
+    error: Option<Error>,
+}
+
+struct Scan<'a> {
+    options: &'a BuildOptions,
+    source: &'a DirSource,
+    reader: Reader<'a>,
+    excludes: Excludes,
+    progress: &'a dyn Progress,
+    kept: Arc<AtomicUsize>,
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+impl Scan<'_> {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads directories until none is left or one failed.
+    fn work(&self) {
+        let mut buffer = vec![MaybeUninit::uninit(); 64 << 10];
+        loop {
+            let mut queue = self.lock();
+            let job = loop {
+                if queue.error.is_some() {
+                    return;
+                }
+                if let Some(job) = queue.jobs.pop() {
+                    break job;
+                }
+                if queue.running == 0 {
+                    return;
+                }
+                queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            };
+            queue.running += 1;
+            drop(queue);
+            let done = self.list(&job, &mut buffer);
+            let mut queue = self.lock();
+            queue.running -= 1;
+            match done {
+                Ok(listed) => self.enqueue(&mut queue, &job, listed),
+                Err(error) => queue.error = queue.error.take().or(Some(error)),
+            }
+            drop(queue);
+            self.changed.notify_all();
+        }
+    }
+
+    fn enqueue(&self, queue: &mut Queue, job: &Job, listed: Listed) {
+        let Listed { found, directories, fd, excluded } = listed;
+        queue.excluded += excluded;
+        let mut entries: Vec<_> = found.into_iter().map(|found| (found, None)).collect();
+        self.progress.advance(entries.len() as u64, 0);
+        let parent = if directories.is_empty() { None } else { KeptFd::keep(fd, &self.kept).ok() };
+        for (index, dir) in directories.into_iter().rev() {
+            queue.last_id += 1;
+            entries[index].1 = Some(queue.last_id);
+            queue.jobs.push(Job { id: queue.last_id, dir, parent: parent.clone() });
+        }
+        queue.listings.insert(job.id, Listing { entries });
+    }
+
+    fn list(&self, job: &Job, buffer: &mut [MaybeUninit<u8>]) -> Result<Listed> {
+        self.options.check_cancelled()?;
+        let fd = job.dir.open(job.parent.as_deref(), &self.source.root, &self.source.path)?;
+        let below = if self.excludes.has_patterns() { Some(job.dir.path(Path::new(""))) } else { None };
+        let mut listed = Listed { found: Vec::new(), directories: Vec::new(), excluded: 0, fd };
+        let mut entries = RawDir::new(&listed.fd, buffer);
+        let mut names = 0u32;
+        while let Some(entry) = entries.next() {
+            let path = || job.dir.path(&self.source.path);
+            let entry = entry.map_err(|error| Error::io(&path(), "list")(error))?;
+            let name = entry.file_name();
+            let bytes = name.to_bytes();
+            if bytes == b"." || bytes == b".." || self.excludes.hides((job.dir.dev, job.dir.ino), bytes) {
+                continue;
+            }
+            names = names.wrapping_add(1);
+            if names % 1024 == 0 {
+                self.options.check_cancelled()?;
+            }
+            let path = || path().join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(bytes));
+            let stat = entry::stat(&listed.fd, name).map_err(|error| match error {
+                rustix::io::Errno::NOENT => Error::Changed { path: path(), what: "vanished" },
+                error => Error::io(&path(), "stat")(error),
+            })?;
+            if let Some(below) = &below {
+                let relative =
+                    below.join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(bytes));
+                if self.excludes.excludes(&relative, entry::is_dir(&stat)) {
+                    listed.excluded += 1;
+                    continue;
+                }
+            }
+            listed.found.push(self.reader.read(&listed.fd, name, stat, &path)?);
+        }
+        listed.found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        for (index, found) in listed.found.iter().enumerate() {
+            if entry::is_dir(&found.stat) {
+                let (dev, ino) = (found.stat.st_dev, found.stat.st_ino);
+                let child = DirNode::child(&job.dir, &found.name, dev, ino, &self.source.path)?;
+                listed.directories.push((index, child));
+            }
+        }
+        Ok(listed)
+    }
+}
+
+/// What reading one directory gave.
+struct Listed {
+    found: Vec<Found>,
+    /// Subdirectories with their index in `found`.
+    directories: Vec<(usize, Arc<DirNode>)>,
+    fd: OwnedFd,
+    excluded: u64,
+}

@@ -1,0 +1,152 @@
+//! The tree of an image as a value, independent of where it came from.
+//!
+//! Nodes are numbered in the order in which their inodes lie in the image: all children of a directory in a
+//! row and sorted by name, directories in preorder. Whoever walks the tree, as `find -ls` does, so reads
+//! inodes forward.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use erofs_format::dirent::FileType;
+
+use crate::xattr::SetId;
+
+/// Number of a node; [`ROOT`] is the root directory.
+pub(crate) type NodeId = u32;
+
+pub(crate) const ROOT: NodeId = 0;
+
+/// A name in a directory.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) dir: NodeId,
+    pub(crate) node: NodeId,
+    pub(crate) name: Box<[u8]>,
+}
+
+/// A time: seconds since 1970 and nanoseconds.
+pub(crate) type Time = (i64, u32);
+
+/// What an inode says, owners and time as they go into the image.
+#[derive(Debug)]
+pub(crate) struct Node {
+    /// Index of the first entry that names this node; meaningless for the root.
+    pub(crate) entry: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) nlink: u32,
+    pub(crate) mtime: Time,
+    /// Permissions as in `st_mode`, without the type.
+    pub(crate) permissions: u16,
+    pub(crate) xattrs: SetId,
+    pub(crate) kind: Kind,
+}
+
+#[derive(Debug)]
+pub(crate) enum Kind {
+    /// The directory's entries are `entries[first..first + count]`, sorted by name.
+    Directory {
+        first: u32,
+        count: u32,
+    },
+    Regular(Regular),
+    Symlink(Box<[u8]>),
+    /// Device number as the format stores it.
+    CharDevice(u32),
+    BlockDevice(u32),
+    Fifo,
+    Socket,
+}
+
+/// A regular file, which is read only while it is packed.
+#[derive(Debug)]
+pub(crate) struct Regular {
+    pub(crate) size: u64,
+    /// The parts that are not holes, ascending, if there are holes.
+    pub(crate) data: Option<Box<[Segment]>>,
+    pub(crate) stamp: Stamp,
+}
+
+/// A part of a file that holds data: from `start` to before `end`, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Segment {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+}
+
+/// What has to be the same still when a file is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    pub(crate) dev: u64,
+    pub(crate) ino: u64,
+    pub(crate) mtime: Time,
+}
+
+#[derive(Debug)]
+pub(crate) struct Tree {
+    /// What paths in messages start with.
+    pub(crate) path: PathBuf,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) entries: Vec<Entry>,
+}
+
+impl Tree {
+    pub(crate) fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id as usize]
+    }
+
+    /// The entries of a directory; none if `id` is something else.
+    pub(crate) fn children(&self, id: NodeId) -> &[Entry] {
+        match self.node(id).kind {
+            Kind::Directory { first, count } => &self.entries[first as usize..(first + count) as usize],
+            _ => &[],
+        }
+    }
+
+    /// The directory that first names `id`; the root's is the root.
+    pub(crate) fn parent(&self, id: NodeId) -> NodeId {
+        if id == ROOT { ROOT } else { self.first_entry(id).dir }
+    }
+
+    /// The first entry that names `id`, which must not be the root.
+    pub(crate) fn first_entry(&self, id: NodeId) -> &Entry {
+        &self.entries[self.node(id).entry as usize]
+    }
+
+    /// The path of a node for messages.
+    pub(crate) fn path_of(&self, id: NodeId) -> PathBuf {
+        let mut names = Vec::new();
+        let mut at = id;
+        while at != ROOT {
+            let entry = self.first_entry(at);
+            names.push(&entry.name);
+            at = entry.dir;
+        }
+        let mut path = self.path.clone();
+        path.extend(names.iter().rev().map(|name| Path::new(OsStr::from_bytes(name))));
+        path
+    }
+}
+
+impl Node {
+    pub(crate) fn file_type(&self) -> FileType {
+        match self.kind {
+            Kind::Directory { .. } => FileType::Directory,
+            Kind::Regular(_) => FileType::Regular,
+            Kind::Symlink(_) => FileType::Symlink,
+            Kind::CharDevice(_) => FileType::CharDevice,
+            Kind::BlockDevice(_) => FileType::BlockDevice,
+            Kind::Fifo => FileType::Fifo,
+            Kind::Socket => FileType::Socket,
+        }
+    }
+
+    pub(crate) fn mode(&self) -> u16 {
+        self.file_type().mode_bits() | self.permissions
+    }
+
+    pub(crate) fn is_dir(&self) -> bool {
+        matches!(self.kind, Kind::Directory { .. })
+    }
+}
