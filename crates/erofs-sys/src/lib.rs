@@ -11,6 +11,7 @@ pub mod fd;
 pub mod fuse;
 pub mod mount;
 pub mod namespace;
+pub mod signal;
 pub mod verity;
 
 pub use cache::{CacheStat, cachestat, pread_dontcache};

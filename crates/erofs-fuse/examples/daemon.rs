@@ -1,0 +1,12 @@
+//! The server or a keeper as a program of its own, for tests and measurements: `daemon server|keeper JSON`. Descriptors are inherited.
+#![forbid(unsafe_code)]
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    match (arguments.next().as_deref(), arguments.next()) {
+        (Some("server"), Some(json)) => erofs_fuse::server::main(&json)?,
+        (Some("keeper"), Some(json)) => erofs_store::keeper::main(&json)?,
+        _ => return Err("usage: daemon server|keeper JSON".into()),
+    }
+    Ok(())
+}

@@ -1,0 +1,363 @@
+//! One image's place in a domain: which of its files have an object that holds their very bytes, and how the others get one.
+//!
+//! Nothing here believes the image. A fact is a (nid, digest) pair of this image whose bytes the keeper hashed; a claim that turned out
+//! false is remembered as false. Requests that wait for the keeper are kept apart from the event loops: each is called back exactly
+//! once, by the keeper's answer or when its patience ends, whichever comes first.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use erofs_image::{Image, Inode, Place};
+use erofs_store::{
+    Digest, Facts, ImageKey, ImageMount, KeeperClient, Objects, Outcome, Piece, Publish, SourceId,
+};
+
+use crate::error::{Error, Result};
+use crate::log::Log;
+use crate::mount::Sharer;
+use crate::ticker::{Tick, Ticker};
+
+/// How long an open waits for its object. A file that is opened for the first time in its domain costs reading and hashing once; up to
+/// here that is better than a second copy in the page cache.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Bytes a second that the keeper is taken to read and hash before it has shown what it does.
+const FIRST_RATE: u64 = 400 << 20;
+
+/// Only files of at least this size tell how fast the keeper is.
+const TELLING_SIZE: u64 = 4 << 20;
+
+/// The longest list of pieces that is handed to the keeper; a file in more is served unshared.
+const MAX_PIECES: usize = 1 << 16;
+
+/// A file may be this much larger than the blobs and still be hashed: holes and repeated chunks cost an image nothing, but the time to
+/// hash them is taken from every mount of the domain.
+const FREE_BYTES: u64 = 1 << 30;
+
+/// The most objects being made at once; more can only be asked for by somebody who waits for none of them.
+const MAX_FLIGHTS: usize = 1024;
+
+/// How long a file stays unshared before its object is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(30);
+
+/// How a request for an object ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Made {
+    /// The object is there and holds this file's bytes.
+    Object(Digest),
+    /// The image claims a fingerprint that its bytes don't have.
+    FalseClaim,
+    /// There is none, and there may never be one: no room, too fragmented, the keeper failed.
+    Unshared,
+    /// There is none yet: it is being made in the background.
+    NotYet,
+}
+
+type Callback = Box<dyn FnOnce(Made) + Send>;
+
+/// One image in a domain.
+pub(crate) struct Sharing {
+    objects: Objects,
+    keeper: Arc<KeeperClient>,
+    ticker: Arc<Ticker>,
+    image: Arc<Image>,
+    key: ImageKey,
+    /// The keeper's names for the image and its devices, by blob index.
+    sources: Vec<SourceId>,
+    /// The longest file that is worth hashing.
+    longest: u64,
+    facts: Facts,
+    log: Arc<Log>,
+    /// Bytes a second that the keeper made lately.
+    rate: AtomicU64,
+    myself: Weak<Self>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Facts whose objects were seen; an object stays while its image is mounted.
+    present: HashMap<u64, Digest>,
+    false_claims: HashSet<u64>,
+    failed: HashMap<u64, Instant>,
+    flights: HashMap<u64, Flight>,
+    /// Whether the ticker asks.
+    watched: bool,
+}
+
+struct Flight {
+    size: u64,
+    start: Instant,
+    /// It will take longer than anybody waits.
+    long: bool,
+    waiters: Vec<Waiter>,
+}
+
+struct Waiter {
+    since: Instant,
+    callback: Callback,
+}
+
+impl fmt::Debug for Sharing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sharing").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+impl Sharing {
+    /// Tells the keeper of the image and loads what is known about it.
+    pub(crate) fn new(
+        sharer: &Sharer,
+        image: Arc<Image>,
+        key: ImageKey,
+        name: &str,
+        log: Arc<Log>,
+    ) -> Result<Arc<Self>> {
+        let Sharer { domain, keeper, ticker } = sharer;
+        let mut sources = Vec::new();
+        let mut bytes = 0_u64;
+        while let Some(blob) = image.blob(sources.len()) {
+            let fd = blob.as_fd().ok_or_else(|| Error::Usage("the image has no descriptor".into()))?;
+            let size = rustix::fs::fstat(fd).map_err(|error| Error::io("image", error))?.st_size;
+            bytes = bytes.saturating_add(u64::try_from(size).unwrap_or(0));
+            sources.push(keeper.register_source(fd)?);
+        }
+        let mount = ImageMount { key, name: name.to_owned(), sources: sources.clone() };
+        keeper.mount_image(&mount)?;
+        let facts = domain.facts(&key)?;
+        Ok(Arc::new_cyclic(|myself| Self {
+            objects: domain.objects(),
+            keeper: Arc::clone(keeper),
+            ticker: Arc::clone(ticker),
+            image,
+            key,
+            sources,
+            longest: bytes.saturating_mul(4).saturating_add(FREE_BYTES),
+            facts,
+            log,
+            rate: AtomicU64::new(FIRST_RATE),
+            myself: myself.clone(),
+            state: Mutex::default(),
+        }))
+    }
+
+    /// The image's name in the domain.
+    pub(crate) fn key(&self) -> ImageKey {
+        self.key
+    }
+
+    /// The object that holds this file's bytes, if that has been verified and the object is there.
+    pub(crate) fn object(&self, nid: u64) -> Option<Digest> {
+        if let Some(digest) = self.lock().present.get(&nid) {
+            return Some(*digest);
+        }
+        let digest = self.facts.get(nid)?;
+        if !self.objects.contains(&digest) {
+            return None;
+        }
+        self.lock().present.insert(nid, digest);
+        Some(digest)
+    }
+
+    /// Opens an object for reading.
+    pub(crate) fn open(&self, digest: &Digest) -> Option<OwnedFd> {
+        match self.objects.open(digest) {
+            Ok(file) => file.map(OwnedFd::from),
+            Err(error) => {
+                self.log.line(format_args!("object {digest}: {error}"));
+                None
+            }
+        }
+    }
+
+    /// Whether the image's claim about this file turned out false.
+    pub(crate) fn is_false(&self, nid: u64) -> bool {
+        self.lock().false_claims.contains(&nid)
+    }
+
+    /// Calls back once with what became of the file's object. The object is made also if nobody waits for it any more.
+    pub(crate) fn make(&self, inode: &Inode, callback: impl FnOnce(Made) + Send + 'static) {
+        let nid = inode.nid;
+        if let Some(digest) = self.object(nid) {
+            return callback(Made::Object(digest));
+        }
+        let now = Instant::now();
+        let mut state = self.lock();
+        if let Some(digest) = state.present.get(&nid).copied() {
+            drop(state);
+            return callback(Made::Object(digest));
+        }
+        if state.false_claims.contains(&nid) {
+            drop(state);
+            return callback(Made::FalseClaim);
+        }
+        if state.failed.get(&nid).is_some_and(|since| now.duration_since(*since) < TRY_AGAIN) {
+            drop(state);
+            return callback(Made::Unshared);
+        }
+        let underway = state.flights.contains_key(&nid);
+        if !underway && (state.flights.len() >= MAX_FLIGHTS || inode.size > self.longest) {
+            drop(state);
+            return callback(Made::Unshared);
+        }
+        let long = inode.size / self.rate.load(Ordering::Relaxed).max(1) >= PATIENCE.as_secs();
+        let flight = state.flights.entry(nid).or_insert_with(|| Flight {
+            size: inode.size,
+            start: now,
+            long,
+            waiters: Vec::new(),
+        });
+        let callback: Callback = Box::new(callback);
+        let turned_away = if flight.long {
+            Some(callback)
+        } else {
+            flight.waiters.push(Waiter { since: now, callback });
+            None
+        };
+        let watch = turned_away.is_none() && !std::mem::replace(&mut state.watched, true);
+        drop(state);
+        if watch {
+            let myself: Weak<Self> = self.myself.clone();
+            self.ticker.watch(myself);
+        }
+        if !underway {
+            self.publish(inode);
+        }
+        if let Some(callback) = turned_away {
+            callback(Made::NotYet);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands the file to the keeper.
+    fn publish(&self, inode: &Inode) {
+        let nid = inode.nid;
+        let publish = match self.request(inode) {
+            Ok(Some(publish)) => publish,
+            Ok(None) => return self.landed(nid, Outcome::NoSpace),
+            Err(error) => {
+                self.log.line(&error);
+                return self.landed(nid, Outcome::Io(error.errno()));
+            }
+        };
+        let myself = self.myself.clone();
+        self.keeper.publish(&publish, move |outcome| {
+            if let Some(sharing) = myself.upgrade() {
+                sharing.landed(nid, outcome);
+            }
+        });
+    }
+
+    /// Where the file's bytes are; `None` if they are in too many pieces.
+    fn request(&self, inode: &Inode) -> erofs_image::Result<Option<Publish>> {
+        let claimed = self.image.fingerprint(inode)?.map(Digest);
+        let mut pieces = Vec::new();
+        let mut at = 0;
+        while at < inode.size {
+            let extent = self.image.map(inode, at)?;
+            // A run of no bytes would never end; the reader gives none, and if it did the file would be left unshared.
+            let Some(next) = extent.logical.checked_add(extent.len).filter(|next| *next > at) else {
+                return Ok(None);
+            };
+            let len = next.min(inode.size) - at;
+            if pieces.len() == MAX_PIECES {
+                return Ok(None);
+            }
+            pieces.push(match extent.place {
+                Place::Hole => Piece::Hole { len },
+                Place::Raw { blob, offset } => {
+                    let Some(source) = self.sources.get(blob) else { return Ok(None) };
+                    let offset = offset.checked_add(at - extent.logical);
+                    let Some(offset) = offset else { return Ok(None) };
+                    Piece::Data { source: *source, offset, len }
+                }
+            });
+            at = next;
+        }
+        Ok(Some(Publish { image: self.key, nid: inode.nid, claimed, size: inode.size, pieces }))
+    }
+
+    /// Takes the keeper's answer.
+    fn landed(&self, nid: u64, outcome: Outcome) {
+        let made = match outcome {
+            Outcome::Published(digest) => {
+                self.facts.insert(nid, digest);
+                Made::Object(digest)
+            }
+            Outcome::Mismatch { found } => {
+                self.log.line(format_args!("nid {nid}: the image claims another fingerprint than sha256:{found}, which its bytes have; the file is refused"));
+                Made::FalseClaim
+            }
+            Outcome::NoSpace => Made::Unshared,
+            Outcome::Io(errno) => {
+                let error = std::io::Error::from_raw_os_error(errno);
+                self.log.line(format_args!(
+                    "nid {nid}: no object could be made ({error}); the file is served unshared"
+                ));
+                Made::Unshared
+            }
+        };
+        let mut state = self.lock();
+        match made {
+            Made::Object(digest) => {
+                state.present.insert(nid, digest);
+                state.failed.remove(&nid);
+            }
+            Made::FalseClaim => {
+                state.false_claims.insert(nid);
+            }
+            _ => {
+                state.failed.insert(nid, Instant::now());
+            }
+        }
+        let Some(flight) = state.flights.remove(&nid) else { return };
+        drop(state);
+        if matches!(made, Made::Object(_)) && flight.size >= TELLING_SIZE {
+            self.learn(flight.size, flight.start.elapsed());
+        }
+        for waiter in flight.waiters {
+            (waiter.callback)(made);
+        }
+    }
+
+    /// Moves the rate a quarter of the way to what was just seen.
+    fn learn(&self, size: u64, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
+        let seen = size.saturating_mul(1_000_000) / micros;
+        let rate = self.rate.load(Ordering::Relaxed);
+        self.rate.store(rate / 4 * 3 + seen / 4, Ordering::Relaxed);
+    }
+}
+
+impl Tick for Sharing {
+    fn tick(&self, now: Instant) -> bool {
+        let mut state = self.lock();
+        let mut late = Vec::new();
+        for flight in state.flights.values_mut() {
+            late.extend(flight.waiters.extract_if(.., |waiter| now.duration_since(waiter.since) >= PATIENCE));
+        }
+        let more = state.flights.values().any(|flight| !flight.waiters.is_empty());
+        state.watched = more;
+        drop(state);
+        for waiter in late {
+            (waiter.callback)(Made::NotYet);
+        }
+        more
+    }
+}
+
+impl Drop for Sharing {
+    fn drop(&mut self) {
+        self.keeper.unmount_image(&self.key);
+        for source in &self.sources {
+            self.keeper.unregister_source(*source);
+        }
+    }
+}
