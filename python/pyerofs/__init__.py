@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ._core import __version__ as __version__
     from .builder import BuildReport as BuildReport
     from .builder import build as build
+    from .domain import Domain as Domain
     from .errors import CorruptImage as CorruptImage
     from .errors import ErofsError as ErofsError
     from .errors import LimitExceeded as LimitExceeded
@@ -26,12 +27,16 @@ if TYPE_CHECKING:
     from .image import Entry as Entry
     from .image import Image as Image
     from .image import open as open
+    from .mounting.handle import Mount as Mount
+    from .mounting.mounter import mount as mount
+    from .mounting.probe import probe as probe
 
 #: Public name -> the module of this package that holds it. Add a name here and above.
 _HOMES = {
     "__version__": "_core",
     "BuildReport": "builder",
     "build": "builder",
+    "Domain": "domain",
     "CorruptImage": "errors",
     "ErofsError": "errors",
     "LimitExceeded": "errors",
@@ -41,6 +46,9 @@ _HOMES = {
     "Entry": "image",
     "Image": "image",
     "open": "image",
+    "Mount": "mounting.handle",
+    "mount": "mounting.mounter",
+    "probe": "mounting.probe",
 }
 
 __all__ = sorted(["errors", *_HOMES])  # noqa: PLE0605

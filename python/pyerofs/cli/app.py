@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from . import report
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 #: Command -> its line in ``pyerofs --help``. The command ``x-y`` is the object ``command`` in ``x_y.py``, and
 #: is imported only when it is used. Adding a command is adding a line here and its file.
@@ -20,6 +22,12 @@ COMMANDS = {
     "ls": "List the entries of an image.",
     "cat": "Write files of an image to standard output.",
     "stat": "Show everything about entries of an image.",
+    "mount": "Mount an image.",
+    "umount": "Unmount images.",
+    "mounts": "List what is mounted.",
+    "run": "Run a command that sees images mounted.",
+    "domain": "Look after domains of shared page cache.",
+    "probe": "Find out what this machine can do.",
     "completion": "Print the completion script for a shell.",
 }
 

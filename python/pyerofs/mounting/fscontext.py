@@ -9,10 +9,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
-from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
 from .. import _core
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
 
 __all__ = [
     "ATTR_NOATIME",
@@ -61,7 +64,7 @@ class FsContext:
         self.fstype = fstype
         self._fd = _core.fsopen(fstype)
 
-    def __enter__(self) -> FsContext:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -77,7 +80,7 @@ class FsContext:
 
     def messages(self) -> list[str]:
         """What the kernel has written since the last call, without its level letters."""
-        lines = []
+        lines: list[str] = []
         while True:
             try:
                 line = os.read(self._fd, 8192)

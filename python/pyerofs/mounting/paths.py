@@ -17,21 +17,18 @@ from ..errors import RefusedByPolicy
 
 __all__ = [
     "check_domain_name",
+    "check_private_directory",
     "domain_path",
     "domains_root",
     "is_initial_user_namespace",
     "outer_uid",
     "runtime_dir",
+    "runtime_dirs",
     "state_root",
     "state_roots",
 ]
 
 DOMAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
-
-CACHEDIR_TAG = (
-    "Signature: 8a477f597d28d172789f06886806bc55\n"
-    "# This directory holds what pyerofs can make again; backup programs may leave it out.\n"
-)
 
 
 def is_initial_user_namespace() -> bool:
@@ -93,21 +90,6 @@ def state_roots() -> list[Path]:
     return list(dict.fromkeys(roots))
 
 
-def make_state_root() -> Path:
-    """Make the state root if need be, with the tag that keeps it out of backups where it is a cache.
-
-    Raises:
-        OSError: it can't be made.
-    """
-    root = state_root()
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not _is_machine_root():
-        tag = root / "CACHEDIR.TAG"
-        if not tag.exists():
-            tag.write_text(CACHEDIR_TAG, encoding="ascii")
-    return root
-
-
 def check_domain_name(name: str) -> str:
     """Return ``name`` if a domain may have it.
 
@@ -116,7 +98,8 @@ def check_domain_name(name: str) -> str:
     """
     if DOMAIN_NAME.fullmatch(name) is None:
         raise ValueError(
-            f"{name!r} is no name for a domain: a letter or digit, then up to 63 letters, digits, '.', '_' or '-'"
+            f"{name!r} is no name for a domain: a letter or digit, then up to 63 letters, digits, "
+            "'.', '_' or '-'"
         )
     return name
 
@@ -142,8 +125,15 @@ def _runtime_candidates() -> list[Path]:
         candidates.append(Path("/run/pyerofs"))
     elif given.startswith("/"):
         candidates.append(Path(given) / "pyerofs")
-    candidates.append(Path("/tmp") / f"pyerofs-{outer_uid()}")
+    # A name that anybody could take first, so check_private_directory looks at what is there.
+    candidates.append(Path("/tmp") / f"pyerofs-{outer_uid()}")  # noqa: S108
     return candidates
+
+
+def runtime_dirs() -> list[Path]:
+    """Every runtime directory that this user may have left sockets in, for ``run``, which hides them all."""
+    named = [*_runtime_candidates(), Path(f"/run/user/{outer_uid()}/pyerofs")]
+    return list(dict.fromkeys(named))
 
 
 def check_private_directory(path: Path) -> None:

@@ -11,12 +11,14 @@ import json
 import os
 import secrets
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .mountinfo import MountPoint, read_mountinfo, topmost
 from .paths import runtime_dir
 from .processes import is_same_process
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = [
     "MountRecord",
