@@ -110,8 +110,9 @@ impl Image {
     /// `len` bytes of a file that holds metadata (a directory, the metabox). Callers bound `len`.
     pub(crate) fn file_bytes(&self, inode: &Inode, position: u64, len: usize) -> Result<Bytes<'_>> {
         let needed = len as u64;
-        if position.checked_add(needed).is_none_or(|end| end > inode.size) {
-            let what = Corruption::PastFileEnd { needed, size: inode.size };
+        let size = if inode.data == DataStart::None { 0 } else { inode.size };
+        if position.checked_add(needed).is_none_or(|end| end > size) {
+            let what = Corruption::PastFileEnd { needed, size };
             return Err(Error::corrupt(Where::at(inode.nid, position), what));
         }
         let run = self.run(inode, position, needed)?;

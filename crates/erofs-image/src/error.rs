@@ -138,7 +138,8 @@ pub enum ErrorKind {
 pub struct Where {
     /// The inode, if the error belongs to one.
     pub nid: Option<u64>,
-    /// A byte position: in the blob, or in a directory's data for errors of directories.
+    /// A byte position: in the image (counted from its block 0), or in the data of the inode where
+    /// the error is about what a directory or another file of metadata holds.
     pub offset: Option<u64>,
 }
 
@@ -256,7 +257,7 @@ pub enum Corruption {
         /// The device id.
         found: u16,
     },
-    /// Metadata that must have bytes lies in a hole, or beyond its file's end.
+    /// Metadata lies beyond the end of the file that should hold it.
     #[error("{needed} bytes of metadata lie beyond the {size} bytes of their file")]
     PastFileEnd {
         /// Bytes needed from the place of the error on.
