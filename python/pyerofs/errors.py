@@ -9,7 +9,7 @@ either our class or the built-in one it derives from: every class here is an :cl
 from __future__ import annotations
 
 import errno as _errno
-from typing import Any
+from typing import Any, Self
 
 __all__ = [
     "BuildInterrupted",
@@ -45,7 +45,7 @@ class ErofsError(OSError):
     remedy: str | None
 
     # OSError sorts its arguments out in __new__, so the short form Error("message") is completed there.
-    def __new__(cls, *args: Any, **_details: Any) -> ErofsError:
+    def __new__(cls, *args: Any, **_details: Any) -> Self:
         if len(args) == 1:
             args = (cls.default_errno, args[0])
         return super().__new__(cls, *args)
@@ -68,7 +68,7 @@ class ErofsError(OSError):
         return describe(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        arguments = (self.errno, self.strerror)
+        arguments: tuple[Any, ...] = (self.errno, self.strerror)
         if self.filename is not None:
             arguments += (self.filename,)
         return (_rebuild, (type(self), arguments, dict(self.__dict__)))

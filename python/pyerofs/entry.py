@@ -1,0 +1,471 @@
+"""One entry of an image, with the methods of ``pathlib.Path`` that make sense where nothing is ever written.
+
+An :class:`Entry` is an ``importlib.resources.abc.Traversable`` too. Paths inside an image are absolute and
+symbolic links are followed inside the image only: an absolute link starts again at the image's root.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat as _stat
+from collections.abc import Callable, Iterator
+from functools import total_ordering
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+
+from .errors import LimitExceeded
+from .file import EntryReader
+from .xattrs import XattrMap
+
+if TYPE_CHECKING:
+    from pathlib import PurePosixPath
+
+    from ._core import Inode
+    from .image import Image
+
+    Path = str | os.PathLike[str]
+
+__all__ = ["Entry"]
+
+_Result = TypeVar("_Result")
+
+#: read_bytes() may return this much more than the blobs hold: holes, and chunks that are used twice.
+_HOLE_ALLOWANCE = 1 << 28
+
+
+@total_ordering
+class Entry:
+    """A path in an image. It may exist or not; nothing is looked up until something is asked."""
+
+    __slots__ = ("_image", "_link", "_nid", "_path", "_target")
+
+    def __init__(self, image: Image, path: str, nid: int | None = None) -> None:
+        self._image = image
+        self._path = path
+        self._nid = nid
+        self._link: Inode | None = None
+        self._target: Inode | None = None
+
+    # The path itself
+
+    @property
+    def image(self) -> Image:
+        """The image that the entry belongs to."""
+        return self._image
+
+    @property
+    def path(self) -> str:
+        """The absolute path in the image."""
+        return self._path
+
+    @property
+    def name(self) -> str:
+        """The last component; empty for the root."""
+        return self._path.rpartition("/")[2]
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The components, the root's ``/`` first."""
+        return ("/", *(part for part in self._path.split("/") if part))
+
+    @property
+    def parent(self) -> Entry:
+        """The path without its last component; the root is its own parent."""
+        return Entry(self._image, self._path.rpartition("/")[0] or "/")
+
+    @property
+    def parents(self) -> tuple[Entry, ...]:
+        """The parent, its parent, and so on up to the root."""
+        found: list[Entry] = []
+        here = self
+        while here._path != "/":
+            here = here.parent
+            found.append(here)
+        return tuple(found)
+
+    @property
+    def suffix(self) -> str:
+        """The name's last suffix with its dot, or an empty string."""
+        return self._pure().suffix
+
+    @property
+    def suffixes(self) -> list[str]:
+        """All suffixes of the name."""
+        return self._pure().suffixes
+
+    @property
+    def stem(self) -> str:
+        """The name without its last suffix."""
+        return self._pure().stem
+
+    def joinpath(self, *others: Path) -> Entry:
+        """Return the entry at a path relative to this one; an absolute one starts at the image's root."""
+        path = self._path
+        for other in others:
+            text = os.fspath(other)
+            if not isinstance(text, str):
+                raise TypeError(f"a path in an image is str, not {type(text).__name__}")
+            if text.startswith("/"):
+                path = "/"
+            for part in text.split("/"):
+                if part and part != ".":
+                    path = f"{path}/{part}" if path != "/" else f"/{part}"
+        return Entry(self._image, path)
+
+    def __truediv__(self, other: Path) -> Entry:
+        return self.joinpath(other)
+
+    def with_name(self, name: str) -> Entry:
+        """Return the entry of that name in the same directory."""
+        return Entry(self._image, str(self._pure().with_name(name)))
+
+    def with_suffix(self, suffix: str) -> Entry:
+        """Return the entry whose name has another suffix."""
+        return Entry(self._image, str(self._pure().with_suffix(suffix)))
+
+    def relative_to(self, other: Entry | Path) -> PurePosixPath:
+        """Return the path from another entry of the image to this one.
+
+        Raises:
+            ValueError: this entry is not below the other.
+        """
+        return self._pure().relative_to(_path_of(other))
+
+    def is_relative_to(self, other: Entry | Path) -> bool:
+        """Whether this path is the other or below it."""
+        return self._pure().is_relative_to(_path_of(other))
+
+    def match(self, pattern: str) -> bool:
+        """Whether the path matches a pattern, as ``PurePath.match``."""
+        return self._pure().match(pattern)
+
+    def _pure(self) -> PurePosixPath:
+        from pathlib import PurePosixPath
+
+        return PurePosixPath(self._path)
+
+    def __str__(self) -> str:
+        return self._path
+
+    def __repr__(self) -> str:
+        return f"<pyerofs.Entry {self._path!r} in {self._image.name!r}>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Entry):
+            return NotImplemented
+        return self._image is other._image and self._path == other._path
+
+    def __lt__(self, other: Entry) -> bool:
+        if not isinstance(other, Entry) or self._image is not other._image:
+            return NotImplemented
+        return self.parts < other.parts
+
+    def __hash__(self) -> int:
+        return hash((id(self._image), self._path))
+
+    # What it is
+
+    def _ask(self, question: Callable[..., _Result], *arguments: object) -> _Result:
+        """Call into the core; an error that names no path gets this one."""
+        try:
+            return question(*arguments)
+        except OSError as error:
+            if error.filename is None:
+                error.filename = self._path
+            raise
+
+    def _inode(self, *, follow: bool) -> Inode:
+        core = self._image._core
+        if self._link is None:
+            if self._nid is not None:
+                self._link = self._ask(core.inode, self._nid)
+            else:
+                self._link = self._ask(core.resolve, os.fsencode(self._path), False)
+        if not follow or not _stat.S_ISLNK(self._link.mode):
+            return self._link
+        if self._target is None:
+            self._target = self._ask(core.resolve, os.fsencode(self._path), True)
+        return self._target
+
+    def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
+        """Return what ``os.stat`` would for a mount of the image: times are mtime, ``st_dev`` is 0.
+
+        Raises:
+            FileNotFoundError: there is no such entry.
+            NotADirectoryError: a component before the last one is not a directory.
+            CorruptImage: the inode breaks a rule of the format.
+        """
+        inode = self._inode(follow=follow_symlinks)
+        nanoseconds = inode.mtime * 1_000_000_000 + inode.mtime_nsec
+        when = inode.mtime + inode.mtime_nsec / 1e9
+        block_size = self._image.block_size
+        return os.stat_result(
+            (
+                *(inode.mode, inode.nid, 0, inode.nlink, inode.uid, inode.gid, inode.size),
+                *(inode.mtime, inode.mtime, inode.mtime),
+            ),
+            {
+                **dict.fromkeys(("st_atime", "st_mtime", "st_ctime"), when),
+                **dict.fromkeys(("st_atime_ns", "st_mtime_ns", "st_ctime_ns"), nanoseconds),
+                "st_rdev": inode.rdev,
+                "st_blksize": block_size,
+                "st_blocks": -(-inode.size // block_size) * (block_size // 512),
+            },
+        )
+
+    def lstat(self) -> os.stat_result:
+        """As :meth:`stat`, of the link itself where the entry is one."""
+        return self.stat(follow_symlinks=False)
+
+    def _mode(self, *, follow: bool = True) -> int:
+        """The mode, 0 if there is no such entry."""
+        try:
+            return self._inode(follow=follow).mode
+        except OSError as error:
+            # A loop of links is no entry to ask about either, as for pathlib.
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                return 0
+            raise
+
+    def exists(self, *, follow_symlinks: bool = True) -> bool:
+        """Whether the entry exists; a symbolic link that leads nowhere does not."""
+        return self._mode(follow=follow_symlinks) != 0
+
+    def is_dir(self, *, follow_symlinks: bool = True) -> bool:
+        """Whether it is a directory, or a link to one."""
+        return _stat.S_ISDIR(self._mode(follow=follow_symlinks))
+
+    def is_file(self, *, follow_symlinks: bool = True) -> bool:
+        """Whether it is a regular file, or a link to one."""
+        return _stat.S_ISREG(self._mode(follow=follow_symlinks))
+
+    def is_symlink(self) -> bool:
+        """Whether it is a symbolic link."""
+        return _stat.S_ISLNK(self._mode(follow=False))
+
+    def is_fifo(self) -> bool:
+        """Whether it is a named pipe, or a link to one."""
+        return _stat.S_ISFIFO(self._mode())
+
+    def is_socket(self) -> bool:
+        """Whether it is a socket, or a link to one."""
+        return _stat.S_ISSOCK(self._mode())
+
+    def is_char_device(self) -> bool:
+        """Whether it is a character device, or a link to one."""
+        return _stat.S_ISCHR(self._mode())
+
+    def is_block_device(self) -> bool:
+        """Whether it is a block device, or a link to one."""
+        return _stat.S_ISBLK(self._mode())
+
+    def samefile(self, other: Entry | Path) -> bool:
+        """Whether both are the same inode of the same image."""
+        if not isinstance(other, Entry):
+            other = self._image / other
+        return (
+            self._image is other._image and self._inode(follow=True).nid == other._inode(follow=True).nid
+        )
+
+    @property
+    def nid(self) -> int:
+        """The number of the entry's own inode (not of what a link leads to)."""
+        return self._inode(follow=False).nid if self._nid is None else self._nid
+
+    @property
+    def uid(self) -> int:
+        """The owner's number in the image; a link is followed."""
+        return self._inode(follow=True).uid
+
+    @property
+    def gid(self) -> int:
+        """The group's number in the image; a link is followed."""
+        return self._inode(follow=True).gid
+
+    @property
+    def layout(self) -> str:
+        """How the data lies in the image, by the kernel's name in lower case, e.g. ``flat_inline``."""
+        return self._inode(follow=False).layout
+
+    @property
+    def fingerprint(self) -> str | None:
+        """``sha256:`` and 64 hexadecimal digits, as the image claims for its content; nothing is hashed here."""
+        digest = self._ask(self._image._core.fingerprint, self._inode(follow=True).nid)
+        return None if digest is None else f"sha256:{digest.hex()}"
+
+    @property
+    def xattrs(self) -> XattrMap:
+        """The extended attributes as a read-only mapping from name to value; a link is followed."""
+        return self.extended_attributes()
+
+    def extended_attributes(self, *, follow_symlinks: bool = True) -> XattrMap:
+        """As :attr:`xattrs`, with a choice about links."""
+        return XattrMap(self, self._inode(follow=follow_symlinks).nid)
+
+    def readlink(self) -> str:
+        """Return where a symbolic link points, as it is stored.
+
+        Raises:
+            OSError: (``EINVAL``) the entry is no symbolic link.
+        """
+        inode = self._inode(follow=False)
+        if not _stat.S_ISLNK(inode.mode):
+            raise OSError(errno.EINVAL, "Not a symbolic link", self._path)
+        return os.fsdecode(self._ask(self._image._core.read_link, inode.nid))
+
+    def extents(self) -> list[tuple[int, int, int | None, int]]:
+        """Return where the data lies: (offset in the file, length, offset in the blob, blob), all in bytes.
+
+        Blob 0 is the primary one, N the N-th device; the offset in the blob is None for a hole.
+        """
+        return self._ask(self._image._core.extents, self._inode(follow=True).nid)
+
+    # Directories
+
+    def iterdir(self) -> Iterator[Entry]:
+        """Return the entries of a directory in the image's order, without ``.`` and ``..``.
+
+        Raises:
+            NotADirectoryError: the entry is no directory.
+            CorruptImage: the directory breaks a rule of the format.
+        """
+        base = "" if self._path == "/" else self._path
+        return (Entry(self._image, f"{base}/{name}", nid) for name, nid, _ in self._names())
+
+    def _names(self) -> list[tuple[str, int, int]]:
+        inode = self._inode(follow=True)
+        if not _stat.S_ISDIR(inode.mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self._path)
+        found = self._ask(self._image._core.list, inode.nid)
+        return [(os.fsdecode(name), nid, kind) for name, nid, kind in found]
+
+    def walk(
+        self,
+        top_down: bool = True,
+        on_error: Callable[[OSError], object] | None = None,
+        follow_symlinks: bool = False,
+    ) -> Iterator[tuple[Entry, list[str], list[str]]]:
+        """Yield (directory, names of directories, names of the rest) for the tree, as ``pathlib.Path.walk``.
+
+        With ``top_down`` the list of directories may be changed to prune the walk. Unlike ``pathlib`` this
+        passes over no error: it goes to ``on_error``, after which the walk goes on, or is raised.
+
+        Raises:
+            CorruptImage: a directory is reached a second time, which no honest image allows.
+        """
+        from .walk import walk
+
+        return walk(self, top_down, on_error, follow_symlinks)
+
+    def glob(self, pattern: str) -> Iterator[Entry]:
+        """Yield the entries below this one that match a pattern; ``**`` stands for any number of directories."""
+        from .walk import glob
+
+        return glob(self, pattern)
+
+    def rglob(self, pattern: str) -> Iterator[Entry]:
+        """As :meth:`glob` with ``**/`` before the pattern."""
+        return self.glob(f"**/{pattern}")
+
+    # Content
+
+    def _regular(self) -> Inode:
+        inode = self._inode(follow=True)
+        if _stat.S_ISDIR(inode.mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), self._path)
+        if not _stat.S_ISREG(inode.mode):
+            raise OSError(errno.ENXIO, "Not a regular file", self._path)
+        return inode
+
+    def read_bytes(self) -> bytes:
+        """Return the file's content.
+
+        Raises:
+            IsADirectoryError: the entry is a directory.
+            LimitExceeded: the file claims far more bytes than the blobs hold; :meth:`open` still reads it.
+        """
+        inode = self._regular()
+        if inode.size > _HOLE_ALLOWANCE and inode.size > self._image._core.stored + _HOLE_ALLOWANCE:
+            raise LimitExceeded(
+                errno.EFBIG,
+                f"{inode.size} bytes are claimed, the blobs hold {self._image._core.stored}",
+                self._path,
+                nid=inode.nid,
+                remedy="read it in pieces with open()",
+            )
+        return self._ask(self._image._core.read, inode.nid, 0, inode.size)
+
+    def read_text(
+        self, encoding: str | None = None, errors: str | None = None, newline: str | None = None
+    ) -> str:
+        """Return the file's content as text, decoded as :func:`open` would."""
+        with self.open("r", encoding=io.text_encoding(encoding), errors=errors, newline=newline) as file:
+            return file.read()
+
+    @overload
+    def open(
+        self,
+        mode: Literal["r", "rt"] = "r",
+        buffering: int = -1,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> io.TextIOWrapper: ...
+    @overload
+    def open(self, mode: Literal["rb"], buffering: Literal[0]) -> EntryReader: ...
+    @overload
+    def open(self, mode: Literal["rb"], buffering: int = -1) -> io.BufferedReader: ...
+    @overload
+    def open(
+        self,
+        mode: str,
+        buffering: int = -1,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> io.IOBase: ...
+    def open(
+        self,
+        mode: str = "r",
+        buffering: int = -1,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> Any:
+        """Open the file for reading, as the built-in :func:`open`: seekable, buffered, text by default.
+
+        Raises:
+            IsADirectoryError: the entry is a directory.
+            OSError: (``EROFS``) the mode asks for writing.
+            ValueError: the mode is none.
+        """
+        kinds = set(mode)
+        if len(kinds) != len(mode) or not kinds <= set("rwaxbt+") or {"b", "t"} <= kinds:
+            raise ValueError(f"invalid mode: {mode!r}")
+        if kinds & set("wax+"):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), self._path)
+        if "r" not in kinds:
+            raise ValueError(f"invalid mode: {mode!r}")
+        inode = self._regular()
+        raw = EntryReader(self, inode)
+        if "b" in kinds:
+            if encoding is not None or errors is not None or newline is not None:
+                raise ValueError("binary mode takes no encoding, errors or newline")
+            if buffering == 0:
+                return raw
+            return io.BufferedReader(raw, buffering if buffering > 1 else _buffer_size(inode.size))
+        if buffering == 0:
+            raise ValueError("can't have unbuffered text I/O")
+        buffered = io.BufferedReader(raw, buffering if buffering > 1 else _buffer_size(inode.size))
+        return io.TextIOWrapper(buffered, io.text_encoding(encoding), errors, newline, buffering == 1)
+
+
+def _buffer_size(size: int) -> int:
+    """A small file in one call, a large one in pieces that are worth a call."""
+    return min(max(size, 512), 128 * 1024)
+
+
+def _path_of(other: Entry | Path) -> str:
+    return other._path if isinstance(other, Entry) else os.fspath(other)
+

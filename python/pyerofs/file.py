@@ -1,0 +1,94 @@
+"""A regular file of an image as a raw stream, for ``io.BufferedReader`` to stand on."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+    from ._core import Inode
+    from .entry import Entry
+
+__all__ = ["EntryReader"]
+
+#: read() without a size takes the file in pieces of this many bytes, so a false size costs no memory at once.
+_PIECE = 1 << 24
+
+
+class EntryReader(io.RawIOBase):
+    """Unbuffered, seekable, read-only access to the bytes of one inode."""
+
+    mode = "rb"
+
+    def __init__(self, entry: Entry, inode: Inode) -> None:
+        super().__init__()
+        # The handle keeps the blobs open by itself: closing the image does not end reading.
+        self._file = entry._image._core.file(inode.nid)
+        self._size = inode.size
+        self._position = 0
+        self.name = entry.path
+
+    def readable(self) -> bool:
+        """Return True unless closed."""
+        self._check()
+        return True
+
+    def seekable(self) -> bool:
+        """Return True unless closed."""
+        self._check()
+        return True
+
+    def tell(self) -> int:
+        """Return the position in bytes."""
+        self._check()
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Move to a position; one behind the end reads nothing."""
+        self._check()
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}.get(whence)
+        if base is None:
+            raise ValueError(f"invalid whence ({whence}, should be 0, 1 or 2)")
+        if base + offset < 0:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        self._position = base + offset
+        return self._position
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Fill a buffer from the position; 0 at the end."""
+        self._check()
+        if self._position >= self._size:
+            return 0
+        try:
+            count = self._file.read_into(self._position, buffer)
+        except OSError as error:
+            if error.filename is None:
+                error.filename = self.name
+            raise
+        self._position += count
+        return count
+
+    def readall(self) -> bytes:
+        """Return everything from the position to the end."""
+        self._check()
+        pieces: list[bytes] = []
+        while self._position < self._size:
+            try:
+                piece = self._file.read(self._position, min(_PIECE, self._size - self._position))
+            except OSError as error:
+                if error.filename is None:
+                    error.filename = self.name
+                raise
+            if not piece:
+                break
+            pieces.append(piece)
+            self._position += len(piece)
+        return b"".join(pieces)
+
+    def _check(self) -> None:
+        if self.closed:
+            raise ValueError("I/O operation on closed file")

@@ -1,0 +1,223 @@
+"""Reading an image: :func:`open` gives an :class:`Image`, whose entries behave as ``pathlib`` paths.
+
+An image never changes, so an entry remembers its inode once it was looked up. Everything here may be used
+from several threads at once. Names are ``str`` in the way of :func:`os.fsdecode`; those that are not UTF-8 come
+back to the same bytes through :func:`os.fsencode`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from . import _core
+from .entry import Entry
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from uuid import UUID
+
+    from _typeshed import ReadableBuffer
+
+    from ._core import SeekableFile
+
+    Source = str | os.PathLike[str] | int | ReadableBuffer | SeekableFile
+
+__all__ = ["Device", "Entry", "Feature", "Image", "open"]
+
+
+class Feature(NamedTuple):
+    """One feature that an image says it uses.
+
+    Attributes:
+        name: the kernel's name of the bit, in lower case.
+        kind: ``"compat"`` (a reader may ignore it) or ``"incompat"`` (it must not).
+        bit: the bit's value in the superblock.
+        first_kernel: the first Linux that reads it, as ``(major, minor)``; None for an unknown compat bit.
+    """
+
+    name: str
+    kind: str
+    bit: int
+    first_kernel: tuple[int, int] | None
+
+
+class Device(NamedTuple):
+    """One entry of the device table.
+
+    Attributes:
+        tag: what the builder wrote to tell the device by, often a digest.
+        blocks: its length in blocks.
+        unified_address: the block at which it begins in the image's unified address space, 0 if it has none.
+    """
+
+    tag: str
+    blocks: int
+    unified_address: int
+
+
+def open(
+    source: Source,
+    devices: Iterable[Source] = (),
+    offset: int = 0,
+    *,
+    profile: str = "plain",
+) -> Image:
+    """Open an EROFS image for reading.
+
+    Args:
+        source: a path, a file descriptor (duplicated, so the caller keeps his own), a bytes-like object that
+            holds the image, or a seekable binary file object (read under a lock; don't move it meanwhile).
+        devices: the further blobs that the image's device table names, in its order; each as ``source``.
+        offset: where the image begins in ``source``, in bytes.
+        profile: which on-disk features to accept: ``"core"`` (the minimal format) or ``"plain"`` (everything
+            but compression).
+
+    Raises:
+        NotAnImage: there is no superblock at ``offset``.
+        CorruptImage: the superblock breaks a rule of the format, its checksum for one.
+        UnsupportedFeature: the image uses what the profile does not accept.
+        DeviceMismatch: ``devices`` are not as many as the device table names.
+        OSError: a blob can't be opened or read.
+    """
+    if isinstance(devices, (str, bytes, os.PathLike)):
+        raise TypeError("devices is a sequence of sources, not a single one")
+    return Image(source, tuple(devices), offset, profile)
+
+
+class Image:
+    """An open image. Use :func:`open` to make one and ``with`` or :meth:`close` to let it go.
+
+    Entries are reached with ``image / "usr/bin"``, ``image.root`` and from there as with ``pathlib``.
+    """
+
+    __slots__ = ("_core", "_facts", "_uuid", "name")
+
+    #: The path of the primary blob, or a description of it where it has none.
+    name: str
+
+    def __init__(self, source: Source, devices: Sequence[Source], offset: int, profile: str) -> None:
+        self.name = _name_of(source)
+        try:
+            self._core = _core.Image(_plain(source), [_plain(d) for d in devices], offset, profile)
+        except OSError as error:
+            if error.filename is None:
+                error.filename = self.name
+            raise
+        self._facts = self._core.facts()
+        self._uuid: UUID | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the blobs go. Files that were opened in the image stay readable until they are closed."""
+        self._core.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether :meth:`close` was called."""
+        return self._core.closed
+
+    def __repr__(self) -> str:
+        return f"<pyerofs.Image {self.name!r}{' (closed)' if self.closed else ''}>"
+
+    @property
+    def root(self) -> Entry:
+        """The root directory."""
+        return Entry(self, "/")
+
+    def __truediv__(self, path: str | os.PathLike[str]) -> Entry:
+        return self.root.joinpath(path)
+
+    def joinpath(self, *paths: str | os.PathLike[str]) -> Entry:
+        """Return the entry at a path below the root, whether it exists or not."""
+        return self.root.joinpath(*paths)
+
+    @property
+    def block_size(self) -> int:
+        """Bytes in a block."""
+        return self._facts.block_size
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of the primary blob, as the superblock says."""
+        return self._facts.blocks
+
+    @property
+    def inodes(self) -> int:
+        """Number of inodes, as the superblock says."""
+        return self._facts.inodes
+
+    @property
+    def root_nid(self) -> int:
+        """Number of the root directory's inode."""
+        return self._facts.root_nid
+
+    @property
+    def uuid(self) -> UUID:
+        """The image's UUID."""
+        if self._uuid is None:
+            from uuid import UUID
+
+            self._uuid = UUID(bytes=self._facts.uuid)
+        return self._uuid
+
+    @property
+    def label(self) -> str:
+        """The volume name, empty if there is none."""
+        return os.fsdecode(self._facts.label)
+
+    @property
+    def build_time(self) -> int:
+        """When the image was built, in seconds since 1970."""
+        return self._facts.build_time
+
+    @property
+    def checksum(self) -> int | None:
+        """The superblock's CRC-32C (it was verified on opening), None if the image carries none."""
+        return self._facts.checksum
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """The features that the superblock names."""
+        return tuple(Feature(*feature) for feature in self._facts.features)
+
+    @property
+    def oldest_kernel(self) -> tuple[int, int]:
+        """The first Linux that mounts the image, ``(major, minor)``, by the incompatible features it names."""
+        return max(
+            (f.first_kernel for f in self.features if f.kind == "incompat" and f.first_kernel), default=(5, 4)
+        )
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """The device table."""
+        return tuple(Device(os.fsdecode(tag), *rest) for tag, *rest in self._facts.devices)
+
+
+def _plain(source: Source) -> object:
+    """Return a source as the core takes it: a path as bytes is ambiguous with an image, so paths are str."""
+    if isinstance(source, bool):
+        raise TypeError("a source is a path, a descriptor, a bytes-like object or a binary file, not a bool")
+    if isinstance(source, os.PathLike):
+        path = os.fspath(source)
+        return os.fsdecode(path)
+    return source
+
+
+def _name_of(source: Source) -> str:
+    if isinstance(source, (str, os.PathLike)):
+        return os.fsdecode(source)
+    if isinstance(source, int):
+        return f"<descriptor {source}>"
+    name = getattr(source, "name", None)
+    return name if isinstance(name, str) else f"<{type(source).__name__}>"
+
+

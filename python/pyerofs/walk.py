@@ -1,0 +1,118 @@
+"""Walking and matching below a directory. Both end on any image: no directory is entered twice."""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Callable, Iterator
+from fnmatch import translate
+from typing import TYPE_CHECKING
+
+from .errors import CorruptImage
+
+if TYPE_CHECKING:
+    from .entry import Entry
+
+__all__: list[str] = []
+
+_Step = tuple["Entry", list[str], list[str]]
+_OnError = Callable[[OSError], object]
+
+
+def walk(top: Entry, top_down: bool, on_error: _OnError | None, follow: bool) -> Iterator[_Step]:
+    """See ``Entry.walk``."""
+    entered: set[int] = set()
+    # A tuple is a directory that was read already and only waits for its children (bottom up).
+    waiting: list[Entry | _Step] = [top]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, tuple):
+            yield item
+            continue
+        children: dict[str, Entry] = {}
+        others: list[str] = []
+        try:
+            if not _enter(item, entered, follow):
+                continue
+            for child in item.iterdir():
+                if _is_directory(child, follow, on_error):
+                    children[child.name] = child
+                else:
+                    others.append(child.name)
+        except OSError as error:
+            _pass_on(error, on_error)
+            continue
+        names = list(children)
+        if top_down:
+            yield item, names, others
+        else:
+            waiting.append((item, names, others))
+        waiting.extend(children.get(name) or item / name for name in reversed(names))
+
+
+def _enter(entry: Entry, entered: set[int], follow: bool) -> bool:
+    """Note a directory as entered; say False for one that is to be left out."""
+    nid = entry._inode(follow=True).nid
+    if nid not in entered:
+        entered.add(nid)
+        return True
+    if follow:  # two links to one directory are honest, and one visit is enough
+        return False
+    message = "the directory is reached a second time, so the tree loops"
+    raise CorruptImage(CorruptImage.default_errno, message, entry.path, nid=nid)
+
+
+def _is_directory(entry: Entry, follow: bool, on_error: _OnError | None = None) -> bool:
+    try:
+        return stat.S_ISDIR(entry._mode(follow=follow))
+    except OSError as error:
+        _pass_on(error, on_error)
+        return False
+
+
+def _pass_on(error: OSError, on_error: _OnError | None) -> None:
+    if on_error is None:
+        raise error
+    on_error(error)
+
+
+def glob(top: Entry, pattern: str) -> Iterator[Entry]:
+    """See ``Entry.glob``. ``**`` as the last part yields everything below, as in Python 3.13."""
+    if not pattern:
+        raise ValueError("unacceptable pattern: ''")
+    if pattern.startswith("/"):
+        raise NotImplementedError("absolute patterns are not supported")
+    parts = [part for part in pattern.split("/") if part not in ("", ".")]
+    only_directories = pattern.endswith("/")
+    yielded: set[str] = set()
+    for entry in _select(top, parts):
+        if entry.path not in yielded and (not only_directories or entry.is_dir()):
+            yielded.add(entry.path)
+            yield entry
+
+
+def _select(base: Entry, parts: list[str]) -> Iterator[Entry]:
+    if not parts:
+        yield base
+        return
+    part, rest = parts[0], parts[1:]
+    if part == "**":
+        for directory, _, others in walk(base, True, None, False):
+            yield from _select(directory, rest)
+            if not rest:
+                yield from (directory / name for name in others)
+    elif part == "..":
+        yield from _select(base / part, rest)
+    elif not any(character in part for character in "*?["):
+        found = base / part
+        if found.exists(follow_symlinks=False):
+            yield from _select(found, rest)
+    else:
+        matches = re.compile(translate(part)).match
+        for child in _children(base):
+            if matches(child.name) and (not rest or child.is_dir()):
+                yield from _select(child, rest)
+
+
+def _children(entry: Entry) -> Iterator[Entry]:
+    return entry.iterdir() if entry.is_dir() else iter(())
