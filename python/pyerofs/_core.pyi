@@ -1,10 +1,214 @@
 """Types of the compiled module. Names are bytes here; the package above decodes them."""
 
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
-from typing import final
+from typing import Protocol, TypedDict, final, type_check_only
+
+__all__ = [
+    "Domain",
+    "File",
+    "Image",
+    "Inode",
+    "__version__",
+    "build",
+    "clone_mount",
+    "fsconfig_create",
+    "fsconfig_fd",
+    "fsconfig_flag",
+    "fsconfig_string",
+    "fsmount",
+    "fsopen",
+    "has_sys_admin",
+    "image_key",
+    "keeper_main",
+    "make_private",
+    "mount_setattr",
+    "move_mount",
+    "server_main",
+    "setns",
+    "unmount",
+    "unshare",
+]
 
 __version__: str
+
+@type_check_only
+class SeekableFile(Protocol):
+    def seek(self, offset: int, whence: int = 0, /) -> int: ...
+    def read(self, size: int, /) -> bytes: ...
+
+@type_check_only
+class BinaryWriter(Protocol):
+    def write(self, data: bytes, /) -> int | None: ...
+
+@type_check_only
+class Facts(TypedDict):
+    """The superblock."""
+
+    block_size: int
+    blocks: int
+    inodes: int
+    root_nid: int
+    uuid: bytes
+    label: bytes
+    build_time: int
+    checksum: int | None
+    compressed: bool
+    features: list[tuple[str, str, int, tuple[int, int] | None]]
+    devices: list[tuple[bytes, int, int]]
+
+@type_check_only
+class Built(TypedDict):
+    """The report of a build."""
+
+    inodes: int
+    directories: int
+    files: int
+    hard_links: int
+    bytes: int
+    metadata_bytes: int
+    content_bytes: int
+    fingerprints: int
+    excluded: int
+    xattrs_left_out: int
+    uuid: bytes
+    build_time: int
+    oldest_kernel: tuple[int, int]
+    features: list[tuple[str, tuple[int, int]]]
+
+@final
+class Inode:
+    """What an inode says, as it is stored."""
+
+    @property
+    def nid(self) -> int:
+        """Its number."""
+
+    @property
+    def mode(self) -> int:
+        """File type and permissions."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of data."""
+
+    @property
+    def nlink(self) -> int:
+        """Links, as the image claims."""
+
+    @property
+    def uid(self) -> int:
+        """Owner."""
+
+    @property
+    def gid(self) -> int:
+        """Group."""
+
+    @property
+    def mtime(self) -> int:
+        """Modification time in seconds since 1970."""
+
+    @property
+    def mtime_nsec(self) -> int:
+        """Its nanoseconds."""
+
+    @property
+    def rdev(self) -> int:
+        """Device number of a device node, else 0."""
+
+    @property
+    def sectors(self) -> int:
+        """Space that the data takes, in units of 512 bytes."""
+
+    @property
+    def layout(self) -> str:
+        """How the data lies, by the kernel's name in lower case."""
+
+@final
+class File:
+    """A regular file. It keeps the blobs open."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return at most ``length`` bytes from ``offset``; less only at the end."""
+
+@final
+class Image:
+    """An open image; inodes are named by their nid, paths and names are bytes."""
+
+    def __new__(
+        cls, source: object, devices: list[object], offset: int, profile: str, limits: dict[str, int]
+    ) -> Image: ...
+    def close(self) -> None:
+        """Let the blobs go."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether close() was called."""
+
+    @property
+    def stored(self) -> int:
+        """Bytes of all blobs together; 2**64 - 1 if unknown."""
+
+    def facts(self) -> Facts:
+        """Return the superblock."""
+
+    def inode(self, nid: int) -> Inode:
+        """Return an inode."""
+
+    def resolve(self, path: bytes, follow: bool) -> Inode:
+        """Return the inode that a path leads to."""
+
+    def list(self, nid: int) -> list[tuple[bytes, int, int]]:
+        """Return the entries of a directory as (name, nid, type), without "." and ".."."""
+
+    def read_link(self, nid: int) -> bytes:
+        """Return the target of a symbolic link."""
+
+    def xattrs(self, nid: int) -> list[tuple[bytes, bytes]]:  # type: ignore[valid-type]
+        """Return the extended attributes that Linux would list."""
+
+    def xattr(self, nid: int, name: bytes) -> bytes | None:
+        """Return the value of one attribute; hidden ones are found too."""
+
+    def fingerprint(self, nid: int) -> bytes | None:
+        """Return the 32 bytes that the image claims as a file's SHA-256."""
+
+    def extents(self, nid: int) -> list[tuple[int, int, int | None, int]]:  # type: ignore[valid-type]
+        """Return (offset in the file, length, offset in the blob or None for a hole, blob) in bytes."""
+
+    def file(self, nid: int) -> File:
+        """Return a handle for reading."""
+
+def build(
+    src: str | int,
+    image: str | BinaryWriter,
+    *,
+    block_size: int,
+    label: bytes,
+    uuid: bytes | None,
+    time: int | None,
+    source_date_epoch: int | None,
+    all_root: bool,
+    uid_map: list[tuple[int, int, int]],
+    gid_map: list[tuple[int, int, int]],
+    uid_offset: int,
+    gid_offset: int,
+    force_uid: int | None,
+    force_gid: int | None,
+    xattrs: list[str],
+    share_xattrs_above: int,
+    xattr_prefixes: list[bytes],
+    fingerprint: bool | bytes,
+    target_kernel: str | None,
+    exclude: list[str],
+    holes: bool,
+    inline_tail: int | None,
+    threads: int | None,
+    force: bool,
+    progress: Callable[[str, int, int, int, int], object] | None,
+) -> Built:
+    """Build an image; see ``pyerofs.build``."""
 
 def fsopen(fstype: str) -> int: ...
 def fsconfig_flag(context: int, key: str) -> None: ...

@@ -10,15 +10,15 @@ import errno
 import io
 import os
 import stat as _stat
-from collections.abc import Callable, Iterator
 from functools import total_ordering
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
-from .errors import LimitExceeded
+from .errors import LimitExceeded, ask
 from .file import EntryReader
 from .xattrs import XattrMap
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import PurePosixPath
 
     from ._core import Inode
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     Path = str | os.PathLike[str]
 
 __all__ = ["Entry"]
-
-_Result = TypeVar("_Result")
 
 #: read_bytes() may return this much more than the blobs hold: holes, and chunks that are used twice.
 _HOLE_ALLOWANCE = 1 << 28
@@ -79,7 +77,7 @@ class Entry:
         """The parent, its parent, and so on up to the root."""
         found: list[Entry] = []
         here = self
-        while here._path != "/":
+        while here.path != "/":
             here = here.parent
             found.append(here)
         return tuple(found)
@@ -154,10 +152,10 @@ class Entry:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Entry):
             return NotImplemented
-        return self._image is other._image and self._path == other._path
+        return self._image is other.image and self._path == other.path
 
     def __lt__(self, other: Entry) -> bool:
-        if not isinstance(other, Entry) or self._image is not other._image:
+        if self._image is not other.image:
             return NotImplemented
         return self.parts < other.parts
 
@@ -166,26 +164,18 @@ class Entry:
 
     # What it is
 
-    def _ask(self, question: Callable[..., _Result], *arguments: object) -> _Result:
-        """Call into the core; an error that names no path gets this one."""
-        try:
-            return question(*arguments)
-        except OSError as error:
-            if error.filename is None:
-                error.filename = self._path
-            raise
-
-    def _inode(self, *, follow: bool) -> Inode:
-        core = self._image._core
+    def inode(self, *, follow: bool = False) -> Inode:
+        """Return the inode's fields as they are stored; :meth:`stat` gives them in the usual form."""
+        core = self._image.core
         if self._link is None:
             if self._nid is not None:
-                self._link = self._ask(core.inode, self._nid)
+                self._link = ask(self._path, core.inode, self._nid)
             else:
-                self._link = self._ask(core.resolve, os.fsencode(self._path), False)
+                self._link = ask(self._path, core.resolve, os.fsencode(self._path), False)
         if not follow or not _stat.S_ISLNK(self._link.mode):
             return self._link
         if self._target is None:
-            self._target = self._ask(core.resolve, os.fsencode(self._path), True)
+            self._target = ask(self._path, core.resolve, os.fsencode(self._path), True)
         return self._target
 
     def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
@@ -196,10 +186,9 @@ class Entry:
             NotADirectoryError: a component before the last one is not a directory.
             CorruptImage: the inode breaks a rule of the format.
         """
-        inode = self._inode(follow=follow_symlinks)
+        inode = self.inode(follow=follow_symlinks)
         nanoseconds = inode.mtime * 1_000_000_000 + inode.mtime_nsec
         when = inode.mtime + inode.mtime_nsec / 1e9
-        block_size = self._image.block_size
         return os.stat_result(
             (
                 *(inode.mode, inode.nid, 0, inode.nlink, inode.uid, inode.gid, inode.size),
@@ -209,8 +198,8 @@ class Entry:
                 **dict.fromkeys(("st_atime", "st_mtime", "st_ctime"), when),
                 **dict.fromkeys(("st_atime_ns", "st_mtime_ns", "st_ctime_ns"), nanoseconds),
                 "st_rdev": inode.rdev,
-                "st_blksize": block_size,
-                "st_blocks": -(-inode.size // block_size) * (block_size // 512),
+                "st_blksize": self._image.block_size,
+                "st_blocks": inode.sectors,
             },
         )
 
@@ -218,10 +207,10 @@ class Entry:
         """As :meth:`stat`, of the link itself where the entry is one."""
         return self.stat(follow_symlinks=False)
 
-    def _mode(self, *, follow: bool = True) -> int:
-        """The mode, 0 if there is no such entry."""
+    def mode(self, *, follow: bool = True) -> int:
+        """Return the file type and permissions as in ``st_mode``, 0 if there is no such entry."""
         try:
-            return self._inode(follow=follow).mode
+            return self.inode(follow=follow).mode
         except OSError as error:
             # A loop of links is no entry to ask about either, as for pathlib.
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
@@ -230,68 +219,66 @@ class Entry:
 
     def exists(self, *, follow_symlinks: bool = True) -> bool:
         """Whether the entry exists; a symbolic link that leads nowhere does not."""
-        return self._mode(follow=follow_symlinks) != 0
+        return self.mode(follow=follow_symlinks) != 0
 
     def is_dir(self, *, follow_symlinks: bool = True) -> bool:
         """Whether it is a directory, or a link to one."""
-        return _stat.S_ISDIR(self._mode(follow=follow_symlinks))
+        return _stat.S_ISDIR(self.mode(follow=follow_symlinks))
 
     def is_file(self, *, follow_symlinks: bool = True) -> bool:
         """Whether it is a regular file, or a link to one."""
-        return _stat.S_ISREG(self._mode(follow=follow_symlinks))
+        return _stat.S_ISREG(self.mode(follow=follow_symlinks))
 
     def is_symlink(self) -> bool:
         """Whether it is a symbolic link."""
-        return _stat.S_ISLNK(self._mode(follow=False))
+        return _stat.S_ISLNK(self.mode(follow=False))
 
     def is_fifo(self) -> bool:
         """Whether it is a named pipe, or a link to one."""
-        return _stat.S_ISFIFO(self._mode())
+        return _stat.S_ISFIFO(self.mode())
 
     def is_socket(self) -> bool:
         """Whether it is a socket, or a link to one."""
-        return _stat.S_ISSOCK(self._mode())
+        return _stat.S_ISSOCK(self.mode())
 
     def is_char_device(self) -> bool:
         """Whether it is a character device, or a link to one."""
-        return _stat.S_ISCHR(self._mode())
+        return _stat.S_ISCHR(self.mode())
 
     def is_block_device(self) -> bool:
         """Whether it is a block device, or a link to one."""
-        return _stat.S_ISBLK(self._mode())
+        return _stat.S_ISBLK(self.mode())
 
     def samefile(self, other: Entry | Path) -> bool:
         """Whether both are the same inode of the same image."""
         if not isinstance(other, Entry):
             other = self._image / other
-        return (
-            self._image is other._image and self._inode(follow=True).nid == other._inode(follow=True).nid
-        )
+        return self._image is other.image and self.inode(follow=True).nid == other.inode(follow=True).nid
 
     @property
     def nid(self) -> int:
         """The number of the entry's own inode (not of what a link leads to)."""
-        return self._inode(follow=False).nid if self._nid is None else self._nid
+        return self.inode(follow=False).nid if self._nid is None else self._nid
 
     @property
     def uid(self) -> int:
         """The owner's number in the image; a link is followed."""
-        return self._inode(follow=True).uid
+        return self.inode(follow=True).uid
 
     @property
     def gid(self) -> int:
         """The group's number in the image; a link is followed."""
-        return self._inode(follow=True).gid
+        return self.inode(follow=True).gid
 
     @property
     def layout(self) -> str:
         """How the data lies in the image, by the kernel's name in lower case, e.g. ``flat_inline``."""
-        return self._inode(follow=False).layout
+        return self.inode(follow=False).layout
 
     @property
     def fingerprint(self) -> str | None:
-        """``sha256:`` and 64 hexadecimal digits, as the image claims for its content; nothing is hashed here."""
-        digest = self._ask(self._image._core.fingerprint, self._inode(follow=True).nid)
+        """What the image claims as its content's digest, ``sha256:`` and 64 digits; not verified."""
+        digest = ask(self._path, self._image.core.fingerprint, self.inode(follow=True).nid)
         return None if digest is None else f"sha256:{digest.hex()}"
 
     @property
@@ -301,7 +288,7 @@ class Entry:
 
     def extended_attributes(self, *, follow_symlinks: bool = True) -> XattrMap:
         """As :attr:`xattrs`, with a choice about links."""
-        return XattrMap(self, self._inode(follow=follow_symlinks).nid)
+        return XattrMap(self, self.inode(follow=follow_symlinks).nid)
 
     def readlink(self) -> str:
         """Return where a symbolic link points, as it is stored.
@@ -309,17 +296,17 @@ class Entry:
         Raises:
             OSError: (``EINVAL``) the entry is no symbolic link.
         """
-        inode = self._inode(follow=False)
+        inode = self.inode(follow=False)
         if not _stat.S_ISLNK(inode.mode):
             raise OSError(errno.EINVAL, "Not a symbolic link", self._path)
-        return os.fsdecode(self._ask(self._image._core.read_link, inode.nid))
+        return os.fsdecode(ask(self._path, self._image.core.read_link, inode.nid))
 
     def extents(self) -> list[tuple[int, int, int | None, int]]:
         """Return where the data lies: (offset in the file, length, offset in the blob, blob), all in bytes.
 
         Blob 0 is the primary one, N the N-th device; the offset in the blob is None for a hole.
         """
-        return self._ask(self._image._core.extents, self._inode(follow=True).nid)
+        return ask(self._path, self._image.core.extents, self.inode(follow=True).nid)
 
     # Directories
 
@@ -334,10 +321,10 @@ class Entry:
         return (Entry(self._image, f"{base}/{name}", nid) for name, nid, _ in self._names())
 
     def _names(self) -> list[tuple[str, int, int]]:
-        inode = self._inode(follow=True)
+        inode = self.inode(follow=True)
         if not _stat.S_ISDIR(inode.mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self._path)
-        found = self._ask(self._image._core.list, inode.nid)
+        found = ask(self._path, self._image.core.list, inode.nid)
         return [(os.fsdecode(name), nid, kind) for name, nid, kind in found]
 
     def walk(
@@ -359,7 +346,7 @@ class Entry:
         return walk(self, top_down, on_error, follow_symlinks)
 
     def glob(self, pattern: str) -> Iterator[Entry]:
-        """Yield the entries below this one that match a pattern; ``**`` stands for any number of directories."""
+        """Yield the entries below that match a pattern; ``**`` stands for any number of directories."""
         from .walk import glob
 
         return glob(self, pattern)
@@ -371,7 +358,7 @@ class Entry:
     # Content
 
     def _regular(self) -> Inode:
-        inode = self._inode(follow=True)
+        inode = self.inode(follow=True)
         if _stat.S_ISDIR(inode.mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), self._path)
         if not _stat.S_ISREG(inode.mode):
@@ -386,15 +373,15 @@ class Entry:
             LimitExceeded: the file claims far more bytes than the blobs hold; :meth:`open` still reads it.
         """
         inode = self._regular()
-        if inode.size > _HOLE_ALLOWANCE and inode.size > self._image._core.stored + _HOLE_ALLOWANCE:
+        if inode.size > _HOLE_ALLOWANCE and inode.size > self._image.core.stored + _HOLE_ALLOWANCE:
             raise LimitExceeded(
                 errno.EFBIG,
-                f"{inode.size} bytes are claimed, the blobs hold {self._image._core.stored}",
+                f"{inode.size} bytes are claimed, the blobs hold {self._image.core.stored}",
                 self._path,
                 nid=inode.nid,
                 remedy="read it in pieces with open()",
             )
-        return self._ask(self._image._core.read, inode.nid, 0, inode.size)
+        return ask(self._path, self._image.core.file(inode.nid).read, 0, inode.size)
 
     def read_text(
         self, encoding: str | None = None, errors: str | None = None, newline: str | None = None
@@ -415,7 +402,7 @@ class Entry:
     @overload
     def open(self, mode: Literal["rb"], buffering: Literal[0]) -> EntryReader: ...
     @overload
-    def open(self, mode: Literal["rb"], buffering: int = -1) -> io.BufferedReader: ...
+    def open(self, mode: Literal["rb"], buffering: Literal[-1] = -1) -> io.BufferedReader: ...
     @overload
     def open(
         self,
@@ -467,5 +454,4 @@ def _buffer_size(size: int) -> int:
 
 
 def _path_of(other: Entry | Path) -> str:
-    return other._path if isinstance(other, Entry) else os.fspath(other)
-
+    return other.path if isinstance(other, Entry) else os.fspath(other)

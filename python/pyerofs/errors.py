@@ -9,7 +9,10 @@ either our class or the built-in one it derives from: every class here is an :cl
 from __future__ import annotations
 
 import errno as _errno
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = [
     "BuildInterrupted",
@@ -23,6 +26,9 @@ __all__ = [
     "Unavailable",
     "UnsupportedFeature",
 ]
+
+_Arguments = ParamSpec("_Arguments")
+_Answer = TypeVar("_Answer")
 
 
 class ErofsError(OSError):
@@ -46,6 +52,7 @@ class ErofsError(OSError):
 
     # OSError sorts its arguments out in __new__, so the short form Error("message") is completed there.
     def __new__(cls, *args: Any, **_details: Any) -> Self:
+        """Take (errno, message[, filename]) as OSError does, or the message alone."""
         if len(args) == 1:
             args = (cls.default_errno, args[0])
         return super().__new__(cls, *args)
@@ -103,9 +110,9 @@ class LimitExceeded(ErofsError):
 
 
 class DeviceMismatch(ErofsError):
-    """The devices given are not those that the image names (``ENODEV``)."""
+    """The devices given are not those that the image names (``EINVAL``)."""
 
-    default_errno = _errno.ENODEV
+    default_errno = _errno.EINVAL
 
 
 class RefusedByPolicy(ErofsError, PermissionError):
@@ -134,10 +141,7 @@ class BuildInterrupted(ErofsError):
 
 def describe(error: OSError) -> str:
     """Return the one sentence for an error: ``PATH: what (nid N, offset O); remedy``."""
-    parts: list[str] = []
-    for name in (error.filename, error.filename2):
-        if name is not None:
-            parts.append(f"{_text(name)}: ")
+    parts = [f"{_text(name)}: " for name in (error.filename, error.filename2) if name is not None]
     parts.append(error.strerror or " ".join(str(a) for a in error.args) or type(error).__name__)
     place = [
         f"{word} {value}" for word in ("nid", "offset") if (value := getattr(error, word, None)) is not None
@@ -148,6 +152,18 @@ def describe(error: OSError) -> str:
     if remedy:
         parts.append(f"; {remedy}")
     return "".join(parts)
+
+
+def ask(
+    path: str, question: Callable[_Arguments, _Answer], /, *args: _Arguments.args, **kwargs: _Arguments.kwargs
+) -> _Answer:
+    """Call ``question``; an error of the system's kind that names no path gets this one."""
+    try:
+        return question(*args, **kwargs)
+    except OSError as error:
+        if error.filename is None:
+            error.filename = path
+        raise
 
 
 def _text(name: object) -> str:

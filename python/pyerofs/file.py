@@ -7,6 +7,8 @@ import io
 import os
 from typing import TYPE_CHECKING
 
+from .errors import ask
+
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
@@ -27,7 +29,7 @@ class EntryReader(io.RawIOBase):
     def __init__(self, entry: Entry, inode: Inode) -> None:
         super().__init__()
         # The handle keeps the blobs open by itself: closing the image does not end reading.
-        self._file = entry._image._core.file(inode.nid)
+        self._file = entry.image.core.file(inode.nid)
         self._size = inode.size
         self._position = 0
         self.name = entry.path
@@ -63,26 +65,19 @@ class EntryReader(io.RawIOBase):
         self._check()
         if self._position >= self._size:
             return 0
-        try:
-            count = self._file.read_into(self._position, buffer)
-        except OSError as error:
-            if error.filename is None:
-                error.filename = self.name
-            raise
-        self._position += count
-        return count
+        view = memoryview(buffer).cast("B")
+        piece = ask(self.name, self._file.read, self._position, len(view))
+        view[: len(piece)] = piece
+        self._position += len(piece)
+        return len(piece)
 
     def readall(self) -> bytes:
         """Return everything from the position to the end."""
         self._check()
         pieces: list[bytes] = []
         while self._position < self._size:
-            try:
-                piece = self._file.read(self._position, min(_PIECE, self._size - self._position))
-            except OSError as error:
-                if error.filename is None:
-                    error.filename = self.name
-                raise
+            count = min(_PIECE, self._size - self._position)
+            piece = ask(self.name, self._file.read, self._position, count)
             if not piece:
                 break
             pieces.append(piece)

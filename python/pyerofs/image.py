@@ -1,20 +1,21 @@
 """Reading an image: :func:`open` gives an :class:`Image`, whose entries behave as ``pathlib`` paths.
 
 An image never changes, so an entry remembers its inode once it was looked up. Everything here may be used
-from several threads at once. Names are ``str`` in the way of :func:`os.fsdecode`; those that are not UTF-8 come
-back to the same bytes through :func:`os.fsencode`.
+from several threads at once. Names are ``str`` in the way of :func:`os.fsdecode`; those that are not UTF-8
+come back to the same bytes through :func:`os.fsencode`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from . import _core
 from .entry import Entry
+from .errors import ask
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
     from types import TracebackType
     from uuid import UUID
 
@@ -62,7 +63,8 @@ def open(
     devices: Iterable[Source] = (),
     offset: int = 0,
     *,
-    profile: str = "plain",
+    profile: str = "full",
+    limits: Mapping[str, int] | None = None,
 ) -> Image:
     """Open an EROFS image for reading.
 
@@ -71,8 +73,11 @@ def open(
             holds the image, or a seekable binary file object (read under a lock; don't move it meanwhile).
         devices: the further blobs that the image's device table names, in its order; each as ``source``.
         offset: where the image begins in ``source``, in bytes.
-        profile: which on-disk features to accept: ``"core"`` (the minimal format) or ``"plain"`` (everything
-            but compression).
+        profile: which on-disk features to accept: ``"core"`` (the minimal format), ``"plain"`` (everything
+            but compression) or ``"full"``. The data of compressed files is not read in any of them yet.
+        limits: bounds on the work that the image may cause, where other than the defaults: ``depth``,
+            ``directory_bytes``, ``walk_entries``, ``xattr_bytes``, ``extents``, ``symlink_length``,
+            ``symlinks``, ``devices``, ``cache_bytes``.
 
     Raises:
         NotAnImage: there is no superblock at ``offset``.
@@ -83,7 +88,7 @@ def open(
     """
     if isinstance(devices, (str, bytes, os.PathLike)):
         raise TypeError("devices is a sequence of sources, not a single one")
-    return Image(source, tuple(devices), offset, profile)
+    return Image(source, tuple(devices), offset, profile, dict(limits or {}))
 
 
 class Image:
@@ -92,20 +97,19 @@ class Image:
     Entries are reached with ``image / "usr/bin"``, ``image.root`` and from there as with ``pathlib``.
     """
 
-    __slots__ = ("_core", "_facts", "_uuid", "name")
+    __slots__ = ("_facts", "_uuid", "core", "name")
 
     #: The path of the primary blob, or a description of it where it has none.
     name: str
 
-    def __init__(self, source: Source, devices: Sequence[Source], offset: int, profile: str) -> None:
+    def __init__(
+        self, source: Source, devices: Sequence[Source], offset: int, profile: str, limits: dict[str, int]
+    ) -> None:
         self.name = _name_of(source)
-        try:
-            self._core = _core.Image(_plain(source), [_plain(d) for d in devices], offset, profile)
-        except OSError as error:
-            if error.filename is None:
-                error.filename = self.name
-            raise
-        self._facts = self._core.facts()
+        blobs = [_plain(device) for device in devices]
+        #: The compiled image. For this package; its methods may change with any version.
+        self.core = ask(self.name, _core.Image, _plain(source), blobs, offset, profile, limits)
+        self._facts = self.core.facts()
         self._uuid: UUID | None = None
 
     def __enter__(self) -> Self:
@@ -118,12 +122,12 @@ class Image:
 
     def close(self) -> None:
         """Let the blobs go. Files that were opened in the image stay readable until they are closed."""
-        self._core.close()
+        self.core.close()
 
     @property
     def closed(self) -> bool:
         """Whether :meth:`close` was called."""
-        return self._core.closed
+        return self.core.closed
 
     def __repr__(self) -> str:
         return f"<pyerofs.Image {self.name!r}{' (closed)' if self.closed else ''}>"
@@ -143,22 +147,22 @@ class Image:
     @property
     def block_size(self) -> int:
         """Bytes in a block."""
-        return self._facts.block_size
+        return self._facts["block_size"]
 
     @property
     def blocks(self) -> int:
         """Blocks of the primary blob, as the superblock says."""
-        return self._facts.blocks
+        return self._facts["blocks"]
 
     @property
     def inodes(self) -> int:
         """Number of inodes, as the superblock says."""
-        return self._facts.inodes
+        return self._facts["inodes"]
 
     @property
     def root_nid(self) -> int:
         """Number of the root directory's inode."""
-        return self._facts.root_nid
+        return self._facts["root_nid"]
 
     @property
     def uuid(self) -> UUID:
@@ -166,40 +170,44 @@ class Image:
         if self._uuid is None:
             from uuid import UUID
 
-            self._uuid = UUID(bytes=self._facts.uuid)
+            self._uuid = UUID(bytes=self._facts["uuid"])
         return self._uuid
 
     @property
     def label(self) -> str:
         """The volume name, empty if there is none."""
-        return os.fsdecode(self._facts.label)
+        return os.fsdecode(self._facts["label"])
 
     @property
     def build_time(self) -> int:
         """When the image was built, in seconds since 1970."""
-        return self._facts.build_time
+        return self._facts["build_time"]
 
     @property
     def checksum(self) -> int | None:
         """The superblock's CRC-32C (it was verified on opening), None if the image carries none."""
-        return self._facts.checksum
+        return self._facts["checksum"]
+
+    @property
+    def compressed(self) -> bool:
+        """Whether the superblock allows compressed files."""
+        return self._facts["compressed"]
 
     @property
     def features(self) -> tuple[Feature, ...]:
         """The features that the superblock names."""
-        return tuple(Feature(*feature) for feature in self._facts.features)
+        return tuple(Feature(*feature) for feature in self._facts["features"])
 
     @property
     def oldest_kernel(self) -> tuple[int, int]:
-        """The first Linux that mounts the image, ``(major, minor)``, by the incompatible features it names."""
-        return max(
-            (f.first_kernel for f in self.features if f.kind == "incompat" and f.first_kernel), default=(5, 4)
-        )
+        """The first Linux that mounts the image, ``(major, minor)``."""
+        needed = [f.first_kernel for f in self.features if f.kind == "incompat" and f.first_kernel]
+        return max([(5, 4) if self.block_size == 4096 else (6, 4), *needed])
 
     @property
     def devices(self) -> tuple[Device, ...]:
         """The device table."""
-        return tuple(Device(os.fsdecode(tag), *rest) for tag, *rest in self._facts.devices)
+        return tuple(Device(os.fsdecode(tag), *rest) for tag, *rest in self._facts["devices"])
 
 
 def _plain(source: Source) -> object:
@@ -219,5 +227,3 @@ def _name_of(source: Source) -> str:
         return f"<descriptor {source}>"
     name = getattr(source, "name", None)
     return name if isinstance(name, str) else f"<{type(source).__name__}>"
-
-

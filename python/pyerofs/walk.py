@@ -52,7 +52,7 @@ def walk(top: Entry, top_down: bool, on_error: _OnError | None, follow: bool) ->
 
 def _enter(entry: Entry, entered: set[int], follow: bool) -> bool:
     """Note a directory as entered; say False for one that is to be left out."""
-    nid = entry._inode(follow=True).nid
+    nid = entry.inode(follow=True).nid
     if nid not in entered:
         entered.add(nid)
         return True
@@ -64,7 +64,7 @@ def _enter(entry: Entry, entered: set[int], follow: bool) -> bool:
 
 def _is_directory(entry: Entry, follow: bool, on_error: _OnError | None = None) -> bool:
     try:
-        return stat.S_ISDIR(entry._mode(follow=follow))
+        return stat.S_ISDIR(entry.mode(follow=follow))
     except OSError as error:
         _pass_on(error, on_error)
         return False

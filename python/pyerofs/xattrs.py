@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from .errors import ask
+
 if TYPE_CHECKING:
     from .entry import Entry
 
@@ -27,14 +29,14 @@ class XattrMap(Mapping[str, bytes]):
 
     def _load(self) -> dict[str, bytes]:
         if self._all is None:
-            found = self._entry._ask(self._entry.image._core.xattrs, self._nid)
+            found = ask(self._entry.path, self._entry.image.core.xattrs, self._nid)
             self._all = {os.fsdecode(name): value for name, value in found}
         return self._all
 
     def __getitem__(self, name: str) -> bytes:
         if self._all is not None:
             return self._all[name]
-        value = self._entry._ask(self._entry.image._core.xattr, self._nid, os.fsencode(name))
+        value = ask(self._entry.path, self._entry.image.core.xattr, self._nid, os.fsencode(name))
         if value is None:
             raise KeyError(name)
         return value

@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io;
+use std::path::Path;
 
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
@@ -58,31 +59,33 @@ impl Class {
     }
 }
 
-/// Everything that Python is told about a failure.
+/// Everything that Python is told about a failure. Boxed: results of it are passed through many hands.
 #[derive(Debug)]
-pub(crate) struct Failure {
-    /// Which class.
-    pub(crate) class: Class,
-    /// The number, as a system call would give it.
-    pub(crate) errno: i32,
+pub(crate) struct Failure(Box<Details>);
+
+#[derive(Debug)]
+struct Details {
+    class: Class,
+    /// As a system call would give it.
+    errno: i32,
     /// What is wrong, one clause.
-    pub(crate) message: String,
+    message: String,
     /// The path it is about.
-    pub(crate) filename: Option<OsString>,
+    filename: Option<OsString>,
     /// The inode at fault.
-    pub(crate) nid: Option<u64>,
+    nid: Option<u64>,
     /// The byte of the blob at fault.
-    pub(crate) offset: Option<u64>,
+    offset: Option<u64>,
     /// What the user can do about it.
-    pub(crate) remedy: Option<String>,
+    remedy: Option<String>,
     /// An exception that Python itself raised below us: it is passed on as it was.
-    pub(crate) raised: Option<PyErr>,
+    raised: Option<PyErr>,
 }
 
 impl Failure {
     /// A failure with no place yet.
     pub(crate) fn new(class: Class, errno: i32, message: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Details {
             class,
             errno,
             message: message.into(),
@@ -91,7 +94,7 @@ impl Failure {
             offset: None,
             remedy: None,
             raised: None,
-        }
+        }))
     }
 
     /// An error of the caller's arguments.
@@ -99,18 +102,20 @@ impl Failure {
         Self::new(Class::Value, Errno::INVAL.raw_os_error(), message)
     }
 
-    /// Says which path it is about.
+    /// Says which path it is about; a path that was said before stands.
     pub(crate) fn at_path(mut self, path: impl Into<OsString>) -> Self {
-        self.filename.get_or_insert_with(|| path.into());
+        self.0.filename.get_or_insert_with(|| path.into());
         self
     }
 
     /// Says what helps.
     pub(crate) fn remedy(mut self, remedy: impl Into<String>) -> Self {
-        self.remedy = Some(remedy.into());
+        self.0.remedy = Some(remedy.into());
         self
     }
+}
 
+impl Details {
     /// The message with the place in it, for classes that have no attributes for it.
     fn sentence(&self) -> String {
         let mut text = self.message.clone();
@@ -157,7 +162,97 @@ impl Failure {
 
 impl From<Failure> for PyErr {
     fn from(failure: Failure) -> Self {
-        Python::attach(|py| failure.into_exception(py))
+        Python::attach(|py| failure.0.into_exception(py))
+    }
+}
+
+impl From<PyErr> for Failure {
+    fn from(raised: PyErr) -> Self {
+        let mut failure = Self::new(Class::Os, Errno::IO.raw_os_error(), "");
+        failure.0.raised = Some(raised);
+        failure
+    }
+}
+
+impl From<erofs_image::Error> for Failure {
+    fn from(error: erofs_image::Error) -> Self {
+        use erofs_image::Error;
+        let (errno, nid, offset) = (error.errno(), error.nid(), error.offset());
+        let corrupt = Errno::UCLEAN.raw_os_error();
+        let mut failure = match error {
+            Error::Io { source, .. } if is_raised(&source) => return source.into(),
+            Error::Io { blob: 0, source, .. } => Self::new(Class::Os, errno, words_of(&source)),
+            Error::Io { blob, source, .. } => {
+                Self::new(Class::Os, errno, format!("device {blob}: {}", words_of(&source)))
+            }
+            Error::NotErofs { .. } => Self::new(Class::NotAnImage, corrupt, error.to_string()),
+            Error::Checksum { .. } => Self::new(Class::Corrupt, corrupt, error.to_string()),
+            Error::Corrupt { what, .. } => {
+                Self::new(Class::Corrupt, corrupt, format!("corrupt image: {what}"))
+            }
+            Error::Unsupported { feature, .. } => {
+                Self::new(Class::Unsupported, errno, format!("unsupported: {feature}"))
+            }
+            Error::Limit { name, value, limit, .. } => Self::new(
+                Class::Limit,
+                errno,
+                format!("limit exceeded: {name} is {value}, at most {limit} is allowed"),
+            ),
+            Error::Devices { given, expected } => {
+                Self::new(Class::Devices, errno, error.to_string()).remedy(if given < expected {
+                    "name each with --device or devices=, in the order of the device table"
+                } else {
+                    "leave out what does not belong to the image"
+                })
+            }
+            // The path that is added later says which entry; the system's words are the usual ones.
+            _ => Self::new(Class::Os, errno, system_message(errno)),
+        };
+        failure.0.nid = nid;
+        failure.0.offset = offset;
+        failure
+    }
+}
+
+impl From<erofs_build::Error> for Failure {
+    fn from(error: erofs_build::Error) -> Self {
+        use erofs_build::{Error, ErrorKind};
+        let (errno, kind) = (error.errno(), error.kind());
+        let path = error.path().map(Path::to_owned);
+        let failure = match error {
+            // An exception that a Python object raised while the build wrote to it comes back as it was.
+            Error::Io { source, .. } if is_raised(&source) => return source.into(),
+            Error::Io { action, source, .. } => {
+                Self::new(Class::Os, errno, format!("can't {action}: {}", words_of(&source)))
+            }
+            Error::Exists { .. } => {
+                Self::new(Class::Os, errno, "exists already").remedy("--force or force=True replaces it")
+            }
+            Error::NotAFile { .. } => Self::new(Class::Os, errno, "exists and is not a regular file"),
+            other => {
+                let class = match kind {
+                    ErrorKind::Usage if path.is_none() => Class::Value,
+                    ErrorKind::Unsupported => Class::Unsupported,
+                    ErrorKind::Cancelled => Class::Interrupted,
+                    ErrorKind::Io => Class::Os,
+                    _ => Class::Source,
+                };
+                Self::new(class, errno, without_path(other.to_string(), path.as_deref()))
+            }
+        };
+        match path {
+            Some(path) => failure.at_path(path),
+            None => failure,
+        }
+    }
+}
+
+/// The message without the path before it, which the exception carries apart.
+fn without_path(message: String, path: Option<&Path>) -> String {
+    let prefix = path.map(|path| format!("{}: ", path.display()));
+    match prefix.and_then(|prefix| message.strip_prefix(&prefix).map(str::to_owned)) {
+        Some(rest) => rest,
+        None => message,
     }
 }
 
@@ -180,16 +275,25 @@ impl From<erofs_store::Error> for Failure {
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        let errno = error.raw_os_error().unwrap_or_else(|| errno_of_kind(error.kind()));
-        if error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<PyErr>) {
-            let mut failure = Self::new(Class::Os, errno, "");
-            failure.raised =
-                error.into_inner().and_then(|inner| inner.downcast::<PyErr>().ok()).map(|raised| *raised);
-            return failure;
+        if is_raised(&error) {
+            let raised = error.into_inner().and_then(|inner| inner.downcast::<PyErr>().ok());
+            return raised.map_or_else(
+                || Self::new(Class::Os, Errno::IO.raw_os_error(), "I/O error"),
+                |raised| (*raised).into(),
+            );
         }
-        let message = error.raw_os_error().map_or_else(|| error.to_string(), system_message);
-        Self::new(Class::Os, errno, message)
+        let errno = error.raw_os_error().unwrap_or_else(|| errno_of_kind(error.kind()));
+        Self::new(Class::Os, errno, words_of(&error))
     }
+}
+
+/// Whether the error is an exception that came through an `io::Error`, from a file object of Python's.
+fn is_raised(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<PyErr>)
+}
+
+fn words_of(error: &io::Error) -> String {
+    error.raw_os_error().map_or_else(|| error.to_string(), system_message)
 }
 
 /// The system's words for a number, without the number that `io::Error` puts behind them.

@@ -1,10 +1,15 @@
 //! Python bindings: the module `pyerofs._core`. This file only registers.
 #![forbid(unsafe_code)]
+// What PyO3 has extracted from an argument is handed over by value.
+#![allow(clippy::needless_pass_by_value)]
 
+mod build;
 mod domain;
 mod errors;
+mod image;
 mod linux;
 mod server;
+mod source;
 
 /// The compiled core of pyerofs; the public interface is the package above it.
 #[pyo3::pymodule(gil_used = false)]
@@ -13,7 +18,11 @@ mod _core {
 
     // One line per class or function of the files beside this one.
     #[pymodule_export]
+    use crate::build::build;
+    #[pymodule_export]
     use crate::domain::{Domain, image_key};
+    #[pymodule_export]
+    use crate::image::{File, Image, Inode};
     #[pymodule_export]
     use crate::linux::{
         clone_mount, fsconfig_create, fsconfig_fd, fsconfig_flag, fsconfig_string, fsmount, fsopen,

@@ -35,7 +35,7 @@ def bytes_fields(value: bytes, key: str = "value") -> dict[str, str]:
 
 
 def quoted(text: str) -> str:
-    """Return text with control characters and undecodable bytes as escapes, so that it can't move a terminal."""
+    """Return text with control characters and undecodable bytes as escapes, harmless to a terminal."""
     if text.isprintable() and text.isascii():
         return text
     return "".join(c if c.isprintable() else _escape(c) for c in text)

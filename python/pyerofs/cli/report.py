@@ -48,10 +48,14 @@ def exit_status(error: BaseException) -> int:
             return REFUSED
         case errors.UnsupportedFeature() | errors.Unavailable():
             return UNSUPPORTED
+        case errors.DeviceMismatch():
+            return USAGE
         case errors.ErofsError():
             return ERROR
         case OSError() if error.errno not in _NAME_ERRNOS:
             return IO_ERROR
+        case ValueError():  # an argument that makes no sense, found further down than the command line
+            return USAGE
         case _:
             return ERROR
 

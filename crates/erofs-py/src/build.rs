@@ -1,0 +1,289 @@
+//! `_core.build`: the builder, with Python's progress callback and Ctrl-C.
+//!
+//! The build runs on a thread of its own. The calling thread stays Python's: it wakes every few hundredths of a
+//! second to run signal handlers and to report progress, so that neither ever waits for the build, and the build
+//! never waits for the interpreter.
+
+use std::io::{self, Write};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use erofs_build::{
+    BuildOptions, DirSource, IdRange, Output, Owners, Phase, Progress, Report, Times, XattrPolicy,
+};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyInt};
+
+use crate::errors::{Class, Failure};
+
+/// How long a signal or a step of progress may wait.
+const PAUSE: Duration = Duration::from_millis(40);
+
+/// Build an image; `pyerofs.build` documents the arguments.
+#[pyfunction]
+#[pyo3(signature = (src, image, *, block_size, label, uuid, time, source_date_epoch, all_root, uid_map, gid_map,
+    uid_offset, gid_offset, force_uid, force_gid, xattrs, share_xattrs_above, xattr_prefixes, fingerprint,
+    target_kernel, exclude, holes, inline_tail, threads, force, progress))]
+#[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)] // keyword arguments, each with its name
+pub(crate) fn build<'py>(
+    py: Python<'py>,
+    src: &Bound<'py, PyAny>,
+    image: &Bound<'py, PyAny>,
+    block_size: u32,
+    label: Vec<u8>,
+    uuid: Option<[u8; 16]>,
+    time: Option<i64>,
+    source_date_epoch: Option<i64>,
+    all_root: bool,
+    uid_map: Vec<(u32, u32, u32)>,
+    gid_map: Vec<(u32, u32, u32)>,
+    uid_offset: i64,
+    gid_offset: i64,
+    force_uid: Option<u32>,
+    force_gid: Option<u32>,
+    xattrs: Vec<String>,
+    share_xattrs_above: u32,
+    xattr_prefixes: Vec<Vec<u8>>,
+    fingerprint: Fingerprint,
+    target_kernel: Option<&str>,
+    exclude: Vec<String>,
+    holes: bool,
+    inline_tail: Option<u32>,
+    threads: Option<usize>,
+    force: bool,
+    progress: Option<&Bound<'py, PyAny>>,
+) -> Result<Bound<'py, PyDict>, Failure> {
+    let mut options = BuildOptions {
+        block_size,
+        label,
+        uuid,
+        times: Times { source_date_epoch, all: time },
+        owners: Owners {
+            all_root,
+            uid_map: ranges(uid_map),
+            gid_map: ranges(gid_map),
+            uid_offset,
+            gid_offset,
+            force_uid,
+            force_gid,
+        },
+        xattrs: policy(xattrs),
+        share_xattrs_above,
+        xattr_prefixes,
+        target_kernel: target_kernel.map(str::parse).transpose()?,
+        excludes: exclude,
+        holes,
+        threads: threads
+            .map(|count| NonZeroUsize::new(count).ok_or_else(|| Failure::value("threads: 0 can't build")))
+            .transpose()?,
+        ..BuildOptions::default()
+    };
+    if let Some(length) = inline_tail {
+        options.inline_tail = length;
+    }
+    match fingerprint {
+        Fingerprint::Wanted(wanted) => options.fingerprint = wanted,
+        Fingerprint::Named(name) => options.fingerprint_name = name,
+    }
+    options.check()?;
+    let source = open_source(src)?;
+    let callback = progress.map(|callback| callback.clone().unbind());
+    let report = if let Ok(path) = image.extract::<PathBuf>() {
+        py.detach(|| run(&options, source, || Output::create(&path, force), callback.as_ref()))?
+    } else {
+        let mut stream = Stream(image.clone().unbind());
+        py.detach(|| run(&options, source, || Output::stream(&mut stream), callback.as_ref()))?
+    };
+    as_dict(py, &report)
+}
+
+/// `fingerprint=`: yes or no, or the attribute's name.
+#[derive(FromPyObject)]
+pub(crate) enum Fingerprint {
+    /// Whether files carry one.
+    Wanted(bool),
+    /// They do, under this name.
+    Named(Vec<u8>),
+}
+
+fn ranges(given: Vec<(u32, u32, u32)>) -> Vec<IdRange> {
+    given.into_iter().map(|(from, to, count)| IdRange { from, to, count }).collect()
+}
+
+fn policy(words: Vec<String>) -> XattrPolicy {
+    match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["default"] => XattrPolicy::Default,
+        ["all"] => XattrPolicy::All,
+        ["none"] | [] => XattrPolicy::None,
+        _ => XattrPolicy::Patterns(words),
+    }
+}
+
+fn open_source(given: &Bound<'_, PyAny>) -> Result<DirSource, Failure> {
+    if given.is_instance_of::<PyInt>() {
+        let number: i32 = given.extract()?;
+        return Ok(DirSource::from_fd(
+            erofs_sys::fd::duplicate(number).map_err(io::Error::from)?,
+            format!("<descriptor {number}>"),
+        ));
+    }
+    let path: PathBuf = given.extract()?;
+    Ok(given.py().detach(|| DirSource::open(path))?)
+}
+
+/// Builds on a thread of its own and looks after Python meanwhile.
+fn run<'a>(
+    options: &BuildOptions,
+    source: DirSource,
+    open: impl FnOnce() -> Result<Output<'a>, erofs_build::Error> + Send,
+    callback: Option<&Py<PyAny>>,
+) -> Result<Report, Failure> {
+    let counts = Counts::default();
+    let (done, finished) = sync_channel(1);
+    thread::scope(|scope| {
+        let builder = scope.spawn(|| {
+            let built =
+                open().and_then(|mut output| erofs_build::build(options, source, &mut output, &counts));
+            // The receiver lives until this thread was joined.
+            let _ = done.send(());
+            built
+        });
+        let mut stopped: Option<PyErr> = None;
+        loop {
+            let waited = finished.recv_timeout(PAUSE);
+            if stopped.is_none() {
+                let looked = Python::attach(|py| {
+                    py.check_signals()?;
+                    callback.map_or(Ok(()), |callback| counts.report(callback.bind(py)))
+                });
+                if let Err(raised) = looked {
+                    options.cancel.store(true, Ordering::Relaxed);
+                    stopped = Some(raised);
+                }
+            }
+            if !matches!(waited, Err(RecvTimeoutError::Timeout)) {
+                break;
+            }
+        }
+        let built = builder.join().map_err(|_| {
+            Failure::new(
+                Class::Os,
+                rustix::io::Errno::IO.raw_os_error(),
+                "the builder failed by a fault of its own",
+            )
+        })?;
+        match stopped {
+            Some(raised) => Err(raised.into()),
+            None => Ok(built?),
+        }
+    })
+}
+
+/// What the builder's threads count and the calling thread shows.
+#[derive(Debug, Default)]
+struct Counts {
+    phase: AtomicU8,
+    files: AtomicU64,
+    total_files: AtomicU64,
+    bytes: AtomicU64,
+    total_bytes: AtomicU64,
+}
+
+impl Progress for Counts {
+    fn phase(&self, phase: Phase, files: u64, bytes: u64) {
+        let number = match phase {
+            Phase::Plan => 1,
+            Phase::Pack => 2,
+            Phase::Finish => 3,
+            _ => 0,
+        };
+        self.files.store(0, Ordering::Relaxed);
+        self.bytes.store(0, Ordering::Relaxed);
+        self.total_files.store(files, Ordering::Relaxed);
+        self.total_bytes.store(bytes, Ordering::Relaxed);
+        self.phase.store(number, Ordering::Relaxed);
+    }
+
+    fn advance(&self, files: u64, bytes: u64) {
+        self.files.fetch_add(files, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Counts {
+    fn report(&self, callback: &Bound<'_, PyAny>) -> PyResult<()> {
+        let phase = match self.phase.load(Ordering::Relaxed) {
+            1 => "plan",
+            2 => "pack",
+            3 => "finish",
+            _ => "scan",
+        };
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let state =
+            (phase, load(&self.files), load(&self.total_files), load(&self.bytes), load(&self.total_bytes));
+        callback.call1(state).map(drop)
+    }
+}
+
+/// A Python stream as the builder's output.
+struct Stream(Py<PyAny>);
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Python::attach(|py| {
+            let written = self.0.bind(py).call_method1("write", (PyBytes::new(py, bytes),))?;
+            // A raw stream may take less; a text stream or a broken one must not make us loop for ever.
+            let count: usize = if written.is_none() { bytes.len() } else { written.extract()? };
+            if count == 0 || count > bytes.len() {
+                return Err(io::Error::other(format!(
+                    "write() says that it wrote {count} of {} bytes",
+                    bytes.len()
+                )));
+            }
+            Ok(count)
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Python::attach(|py| {
+            let stream = self.0.bind(py);
+            if stream.hasattr("flush")? {
+                stream.call_method0("flush")?;
+            }
+            Ok(())
+        })
+    }
+}
+
+fn as_dict<'py>(py: Python<'py>, report: &Report) -> Result<Bound<'py, PyDict>, Failure> {
+    let dict = PyDict::new(py);
+    let counts = [
+        ("inodes", report.inodes),
+        ("directories", report.directories),
+        ("files", report.files),
+        ("hard_links", report.hard_links),
+        ("bytes", report.bytes),
+        ("metadata_bytes", report.metadata_bytes),
+        ("content_bytes", report.content_bytes),
+        ("fingerprints", report.fingerprints),
+        ("excluded", report.excluded),
+        ("xattrs_left_out", report.xattrs_left_out),
+    ];
+    for (name, count) in counts {
+        dict.set_item(name, count)?;
+    }
+    dict.set_item("uuid", PyBytes::new(py, &report.uuid))?;
+    dict.set_item("build_time", report.build_time)?;
+    dict.set_item("oldest_kernel", (report.oldest_kernel.0, report.oldest_kernel.1))?;
+    let features: Vec<_> = report
+        .features
+        .iter()
+        .map(|feature| (feature.to_string(), (feature.since().0, feature.since().1)))
+        .collect();
+    dict.set_item("features", features)?;
+    Ok(dict)
+}
