@@ -111,10 +111,10 @@ impl Connection {
     /// Reads and dispatches one request.
     pub(crate) fn serve(&self, buffer: &mut [u8]) -> Step {
         let length = match rustix::io::read(&*self.device, &mut *buffer) {
-            Ok(length) => length,
+            Ok(length @ 1..) => length,
             // ENOENT: the request was interrupted before it got here. EIO: the kernel could not hand it over.
             Err(Errno::AGAIN | Errno::INTR | Errno::NOENT | Errno::IO) => return Step::Idle,
-            Err(Errno::NODEV | Errno::CONNABORTED) => return Step::Ended(Ended::Unmounted),
+            Ok(0) | Err(Errno::NODEV | Errno::CONNABORTED) => return Step::Ended(Ended::Unmounted),
             Err(errno) => return Step::Ended(Ended::Failed(system("read of /dev/fuse")(errno))),
         };
         let message = buffer.get(..length).unwrap_or_default();

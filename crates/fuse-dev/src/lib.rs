@@ -7,6 +7,32 @@
 //!
 //! This is for filesystems that never change: only what a read-only filesystem answers is known here, nothing is
 //! remembered about look-ups, and answers are meant to be cached for ever. Nothing here knows of EROFS.
+//!
+//! ```no_run
+//! use fuse_dev::{Attr, Config, Connection, EventLoop, FOREVER, Filesystem, Reply, Request};
+//! use std::sync::Arc;
+//!
+//! struct Empty;
+//!
+//! impl Filesystem for Empty {
+//!     fn lookup(&self, _: &Request, _name: &[u8], reply: Reply) {
+//!         reply.negative(FOREVER);
+//!     }
+//!     fn getattr(&self, _: &Request, reply: Reply) {
+//!         reply.attr(&Attr { ino: 1, mode: 0o040_555, nlink: 2, ..Attr::default() }, FOREVER);
+//!     }
+//! }
+//!
+//! # fn mounted() -> std::os::fd::OwnedFd { unimplemented!() }
+//! # fn main() -> Result<(), fuse_dev::Error> {
+//! let device = mounted(); // an open /dev/fuse whose number was given to mount(2)
+//! let events = EventLoop::new(true)?;
+//! let handle = events.handle();
+//! let connection = Connection::new(device, Arc::new(Empty), Config::default())?;
+//! events.handle().add(Arc::new(connection), move |_ended| handle.stop())?;
+//! events.run()
+//! # }
+//! ```
 #![forbid(unsafe_code)]
 
 mod abi;
