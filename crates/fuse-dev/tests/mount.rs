@@ -264,6 +264,46 @@ fn a_second_thread_serves_while_the_first_is_busy() {
 }
 
 #[test]
+fn a_connection_can_change_hands_under_load() {
+    let Some(mount) = Mount::new() else { return };
+    let memory = Arc::new(Memory::new(vec![("file", Memory::file("content"))]));
+    let filesystem = Arc::clone(&memory) as Arc<dyn Filesystem>;
+    let connection = Arc::new(Connection::new(mount.device(), filesystem, Config::default()).unwrap());
+    let loops = [Server::start(2), Server::start(1)];
+    let (sender, ended) = channel();
+    let serve = |server: &Server| {
+        let sender = sender.clone();
+        server.handle.add(Arc::clone(&connection), move |end| sender.send(end).unwrap()).unwrap()
+    };
+    let mut token = serve(&loops[0]);
+    let clients: Vec<_> = (0..4)
+        .map(|client| {
+            let root = mount.root().to_owned();
+            thread::spawn(move || {
+                for number in 0..2000 {
+                    let missing = fs::metadata(root.join(format!("{client}-{number}"))).unwrap_err();
+                    assert_eq!(missing.kind(), ErrorKind::NotFound);
+                }
+            })
+        })
+        .collect();
+    let mut turn = 0;
+    while !clients.iter().all(thread::JoinHandle::is_finished) {
+        assert!(loops[turn % 2].handle.remove(token));
+        turn += 1;
+        token = serve(&loops[turn % 2]);
+        thread::sleep(Duration::from_millis(1));
+    }
+    for client in clients {
+        client.join().unwrap();
+    }
+    assert!(turn > 5, "{turn}");
+    assert_eq!(count(&memory.counts.lookup), 8000);
+    mount.unmount();
+    assert_eq!(ended.recv_timeout(PATIENCE), Ok(Ended::Unmounted));
+}
+
+#[test]
 fn a_bug_in_the_filesystem_fails_one_request_only() {
     let Some(mount) = Mount::new() else { return };
     let memory =
