@@ -112,10 +112,11 @@ def of_image(image: pyerofs.Image) -> Snapshot:
         about = entry.stat(follow_symlinks=False)
         kind = stat.S_IFMT(about.st_mode)
         first = name if kind == stat.S_IFDIR else groups.setdefault(about.st_ino, name)
+        listed = entry.extended_attributes(follow_symlinks=False)
         content = None
         if kind == stat.S_IFREG:
             digest = hashlib.sha256()
-            with entry.open() as file:
+            with entry.open("rb") as file:
                 while piece := file.read(BUFFER):
                     digest.update(piece)
             content = digest.hexdigest()
@@ -131,7 +132,7 @@ def of_image(image: pyerofs.Image) -> Snapshot:
             group=first,
             target=os.fsencode(entry.readlink()) if kind == stat.S_IFLNK else None,
             content=content,
-            xattrs=tuple(sorted((os.fsencode(key), value) for key, value in entry.xattrs().items())),
+            xattrs=tuple(sorted((os.fsencode(key), value) for key, value in listed.items())),
         )
         if kind == stat.S_IFDIR:
             for inner in sorted(entry.iterdir(), key=lambda found: os.fsencode(found.name)):
