@@ -22,14 +22,22 @@
 #![forbid(unsafe_code)]
 
 mod digest;
+mod dir;
 mod domain;
 mod error;
+mod evict;
 mod facts;
+mod filesystem;
+mod gc;
+mod hash;
+mod images;
 pub mod keeper;
 mod key;
 mod name;
 mod objects;
 mod report;
+mod stat;
+mod verify;
 
 pub use digest::Digest;
 pub use domain::Domain;

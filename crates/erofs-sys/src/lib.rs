@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 pub mod cache;
+pub mod clone;
 pub mod fd;
 pub mod fuse;
 pub mod mount;
@@ -15,6 +16,7 @@ pub mod signal;
 pub mod verity;
 
 pub use cache::{CacheStat, cachestat, pread_dontcache};
+pub use clone::clone_range;
 pub use mount::{MountAttr, MountFlags, mount_setattr};
 pub use namespace::{Namespaces, setns, unshare};
 pub use verity::{Measurement, VerityHash, fsverity_enable, fsverity_measure};

@@ -1,0 +1,92 @@
+//! A file that is nobody's yet: filled first, named only when it is whole.
+
+use rustix::fs::AtFlags;
+use rustix::fs::CWD;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
+use std::os::fd::BorrowedFd;
+
+/// A new file without a name, or, where the filesystem has no `O_TMPFILE`, with a hidden one that
+/// goes away with this value.
+#[derive(Debug)]
+pub(crate) struct Temporary<'d> {
+    file: File,
+    directory: BorrowedFd<'d>,
+    name: Option<String>,
+}
+
+impl<'d> Temporary<'d> {
+    /// Makes a file below `directory`; `prefix` begins its name if it needs one and says in which
+    /// folder it is to lie.
+    pub(crate) fn new(directory: &'d impl AsFd, prefix: &str) -> Result<Self, Errno> {
+        let directory = directory.as_fd();
+        let folder = prefix.rsplit_once('/').map_or(".", |(folder, _)| folder);
+        let flags = OFlags::RDWR | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        match rustix::fs::openat(directory, folder, flags | OFlags::TMPFILE, mode) {
+            Ok(file) => Ok(Self { file: file.into(), directory, name: None }),
+            // EISDIR is what a filesystem says that has never heard of the flag.
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
+                let name = crate::dir::unique_name(prefix)?;
+                let flags = flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+                let file = rustix::fs::openat(directory, &name, flags, mode)?.into();
+                Ok(Self { file, directory, name: Some(name) })
+            }
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// The file, for filling it.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Makes the file unwritable: for good with fs-verity, and by its mode in any case.
+    pub(crate) fn seal(&mut self, verity: bool) -> Result<(), Errno> {
+        rustix::fs::fchmod(&self.file, Mode::RUSR | Mode::RGRP | Mode::ROTH)?;
+        if verity {
+            // The kernel wants to see no writer, so the only one is replaced by a reader.
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+            let reader = rustix::fs::openat(CWD, self.proc_path(), flags, Mode::empty())?;
+            self.file = reader.into();
+            erofs_sys::fsverity_enable(&self.file, erofs_sys::VerityHash::Sha256)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the file a name, at a path below `at`.
+    pub(crate) fn link(&self, at: impl AsFd, path: &str) -> Result<(), Errno> {
+        if let Some(name) = &self.name {
+            return rustix::fs::linkat(self.directory, name, at, path, AtFlags::empty());
+        }
+        match rustix::fs::linkat(&self.file, "", &at, path, AtFlags::EMPTY_PATH) {
+            // Before Linux 6.10 only CAP_DAC_READ_SEARCH may do that.
+            Err(Errno::NOENT) => {
+                rustix::fs::linkat(CWD, self.proc_path(), &at, path, AtFlags::SYMLINK_FOLLOW)
+            }
+            other => other,
+        }
+    }
+
+    fn proc_path(&self) -> String {
+        format!("/proc/self/fd/{}", self.file.as_raw_fd())
+    }
+}
+
+impl Drop for Temporary<'_> {
+    fn drop(&mut self) {
+        if let Some(name) = &self.name {
+            // A name that stays is removed by gc, or with its boot's directory.
+            let _ = rustix::fs::unlinkat(self.directory, name, AtFlags::empty());
+        }
+    }
+}
+
+/// Whether files below `folder` can be given fs-verity; asked once, since the answer never changes.
+pub(crate) fn has_verity(directory: &impl AsFd, folder: &str) -> bool {
+    Temporary::new(directory, &format!("{folder}/.probe-")).is_ok_and(|mut probe| probe.seal(true).is_ok())
+}
