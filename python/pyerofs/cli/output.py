@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
-from typing import Any
+import time
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from ..entry import Entry
 
 #: Version of every JSON object's fields: grows when a field changes its meaning or goes.
 SCHEMA = 1
 
 
-def emit_json(value: dict[str, Any]) -> None:
-    """Write one object as one line, its schema version first."""
+def emit_json(value: dict[str, Any], out: TextIO | None = None) -> None:
+    """Write one object as one line, its schema version first, to standard output or another stream."""
     import json
 
-    sys.stdout.write(json.dumps({"schema": SCHEMA, **value}, separators=(", ", ": ")) + "\n")
+    (out or sys.stdout).write(json.dumps({"schema": SCHEMA, **value}) + "\n")
 
 
 def name_fields(name: str, key: str = "name") -> dict[str, str]:
@@ -29,9 +34,63 @@ def name_fields(name: str, key: str = "name") -> dict[str, str]:
     return fields
 
 
-def bytes_fields(value: bytes, key: str = "value") -> dict[str, str]:
-    """Return the JSON fields of a byte string, in the same two forms as a name."""
-    return name_fields(os.fsdecode(value), key)
+def entry_fields(entry: Entry) -> dict[str, Any]:
+    """Return the JSON fields that every listing has for an entry."""
+    inode = entry.inode()
+    fields: dict[str, Any] = {
+        **name_fields(entry.path, "path"),
+        "type": file_type(inode.mode),
+        "nid": inode.nid,
+        "mode": stat.S_IMODE(inode.mode),
+        "nlink": inode.nlink,
+        "uid": inode.uid,
+        "gid": inode.gid,
+        "size": inode.size,
+        "mtime": inode.mtime,
+        "mtime_nsec": inode.mtime_nsec,
+    }
+    if stat.S_ISLNK(inode.mode):
+        fields |= name_fields(entry.readlink(), "target")
+    if stat.S_ISCHR(inode.mode) or stat.S_ISBLK(inode.mode):
+        fields |= {"major": os.major(inode.rdev), "minor": os.minor(inode.rdev)}
+    return fields
+
+
+def file_type(mode: int) -> str:
+    """Return the word for a file type."""
+    words = {
+        stat.S_IFREG: "file",
+        stat.S_IFDIR: "directory",
+        stat.S_IFLNK: "symlink",
+        stat.S_IFCHR: "character device",
+        stat.S_IFBLK: "block device",
+        stat.S_IFIFO: "pipe",
+        stat.S_IFSOCK: "socket",
+    }
+    return words.get(stat.S_IFMT(mode), "unknown")
+
+
+def kernel(version: tuple[int, int]) -> str:
+    """Return a Linux version as people write it."""
+    return f"{version[0]}.{version[1]}"
+
+
+def short_time(seconds: int) -> str:
+    """Return a time of a listing, to the minute, in the local time zone; the number if no calendar has it."""
+    return _time("%Y-%m-%d %H:%M", seconds)
+
+
+def time_text(seconds: int, nanoseconds: int = 0) -> str:
+    """Return a time in full with its offset from UTC; the number if no calendar has it."""
+    fraction = f".{nanoseconds:09}" if nanoseconds else ""
+    return _time(f"%Y-%m-%d %H:%M:%S{fraction} %z", seconds)
+
+
+def _time(pattern: str, seconds: int) -> str:
+    try:
+        return time.strftime(pattern, time.localtime(seconds))
+    except (OverflowError, OSError, ValueError):
+        return f"@{seconds}"
 
 
 def quoted(text: str) -> str:
@@ -56,11 +115,6 @@ def shown(name: str) -> str:
 def write(text: str) -> None:
     """Write text to standard output; bytes that names could not decode come out as they were."""
     sys.stdout.buffer.write(os.fsencode(text))
-
-
-def write_name(name: str, end: str = "\n") -> None:
-    """Write one name; with ``end="\\0"`` never quoted, for ``xargs -0``."""
-    write((name if end == "\0" else shown(name)) + end)
 
 
 def human_size(size: int) -> str:

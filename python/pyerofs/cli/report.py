@@ -69,7 +69,7 @@ def sentence(error: BaseException) -> str:
     text = str(error)
     if isinstance(error, (ValueError, RuntimeError)) and text:
         return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return f"internal error, {type(error).__name__}: {text}; please report what PYEROFS_TRACEBACK=1 shows"
 
 
 def complain(error: BaseException) -> None:

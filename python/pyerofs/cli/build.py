@@ -1,0 +1,184 @@
+"""``pyerofs build``: an image from a directory."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import json_option, size
+from .output import emit_json, human_size, kernel, name_fields, quoted
+
+if TYPE_CHECKING:
+    from ..builder import BuildReport
+
+
+def id_map(text: str) -> tuple[int, int, int]:
+    """Read a range of owners that change: FROM:TO or FROM:TO:COUNT."""
+    parts = text.split(":")
+    if len(parts) not in (2, 3) or not all(part.isascii() and part.isdigit() for part in parts):
+        raise click.BadParameter(f"{text!r} is not FROM:TO or FROM:TO:COUNT")
+    numbers = [int(part) for part in parts]
+    if max(numbers) > 0xFFFFFFFF:
+        raise click.BadParameter(f"{text!r} has a number above 2^32 - 1")
+    return (numbers[0], numbers[1], numbers[2] if len(numbers) == 3 else 1)
+
+
+_ID = click.IntRange(0, 0xFFFFFFFF)
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True, metavar="SRC IMAGE", type=click.Path())
+@click.option(
+    "-o", "--output", metavar="IMAGE", type=click.Path(), help="The image, where it isn't the last argument."
+)
+@click.option("-f", "--force", is_flag=True, help="Replace an image that exists.")
+@click.option("-b", "--block-size", type=size, default="4096", show_default=True, help="512 to 65536 bytes.")
+@click.option("-L", "--label", default="", help="Volume label, at most 16 bytes.")
+@click.option(
+    "-U", "--uuid", metavar="UUID|clear|random", help="The UUID.  [default: a digest of the content]"
+)
+@click.option("-T", "--time", type=int, metavar="SECONDS", help="The time of everything, since 1970.")
+@click.option("--all-root", is_flag=True, help="Everything belongs to 0:0.")
+@click.option("--uid-map", type=id_map, multiple=True, metavar="FROM:TO[:COUNT]", help="Owners that change.")
+@click.option("--gid-map", type=id_map, multiple=True, metavar="FROM:TO[:COUNT]", help="Groups that change.")
+@click.option("--uid-offset", type=int, default=0, help="Added to every owner.")
+@click.option("--gid-offset", type=int, default=0, help="Added to every group.")
+@click.option("--force-uid", type=_ID, help="The owner of everything.")
+@click.option("--force-gid", type=_ID, help="The group of everything.")
+@click.option(
+    "--xattrs",
+    multiple=True,
+    metavar="all|none|PATTERN",
+    help="Extended attributes to store, by full name with * and ?; may be repeated."
+    "  [default: user.*, security.capability and ACLs]",
+)
+@click.option(
+    "-x",
+    "share_xattrs",
+    type=int,
+    default=2,
+    metavar="N",
+    help="Store an attribute once that more than N inodes have; below 0 store none.  [default: 2]",
+)
+@click.option("--xattr-prefix", "xattr_prefixes", multiple=True, help="A name prefix to store once.")
+@click.option("--no-fingerprint", is_flag=True, help="Store no digest of each file's content.")
+@click.option("--fingerprint-name", metavar="NAME", help="The attribute that holds the digest.")
+@click.option("--target-kernel", metavar="VERSION", help="The oldest Linux that has to mount the image.")
+@click.option(
+    "--exclude", multiple=True, metavar="PATTERN", help="Leave out, in gitignore syntax from SRC on."
+)
+@click.option(
+    "--exclude-from", type=click.File(), multiple=True, metavar="FILE", help="A file of such patterns."
+)
+@click.option("--no-holes", is_flag=True, help="Store the holes of sparse files as zeros.")
+@click.option(
+    "--inline-tail", type=size, metavar="BYTES", help="Longest tail of a file to keep beside its inode."
+)
+@click.option(
+    "--threads", type=click.IntRange(1, 1024), help="Threads that read and hash.  [default: one per CPU]"
+)
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@click.option("-v", "--verbose", is_flag=True, help="Say more about the image.")
+@json_option
+def command(
+    names: tuple[str, ...], output: str | None, quiet: bool, verbose: bool, as_json: bool, **options: Any
+) -> None:
+    """Build the image of the directory SRC.
+
+    IMAGE appears whole or not at all; "-" writes it to standard output. The same tree gives the same bytes
+    everywhere: no clock is read, and SOURCE_DATE_EPOCH sets the build time.
+    """
+    from ..builder import build
+
+    src, image = _source_and_image(names, output)
+    to_stream = image == "-"
+    if to_stream and sys.stdout.isatty():
+        raise click.UsageError("an image is not written to a terminal")
+    progress = None
+    if not quiet and sys.stderr.isatty():
+        from .progress import BuildBar
+
+        progress = BuildBar()
+    try:
+        report = build(
+            src, sys.stdout.buffer if to_stream else image, progress=progress, **_keywords(options)
+        )
+    finally:
+        if progress is not None:
+            progress.close()
+    out = sys.stderr if to_stream else sys.stdout
+    if as_json:
+        emit_json({**name_fields(image, "image"), **_fields(report)}, out)
+    elif not quiet:
+        out.write("".join(f"{line}\n" for line in _lines(image, report, verbose)))
+
+
+def _source_and_image(names: tuple[str, ...], output: str | None) -> tuple[str, str]:
+    if output is None:
+        if len(names) != 2:
+            raise click.UsageError("give SRC and IMAGE, or SRC with -o IMAGE")
+        return names[0], names[1]
+    if len(names) != 1:
+        raise click.UsageError(f"an image is built from one directory, {len(names)} were given")
+    return names[0], output
+
+
+def _keywords(options: dict[str, Any]) -> dict[str, Any]:
+    """Turn the command line's values into the keywords of pyerofs.build()."""
+    share = options.pop("share_xattrs")
+    options["share_xattrs_above"] = max(share, 0)
+    patterns = options.pop("xattrs")
+    options["xattrs"] = "none" if share < 0 else (patterns or "default")
+    name = options.pop("fingerprint_name")
+    options["fingerprint"] = False if options.pop("no_fingerprint") else (name or True)
+    options["holes"] = not options.pop("no_holes")
+    lines = [line.rstrip("\n") for file in options.pop("exclude_from") for line in file]
+    options["exclude"] = [*lines, *options["exclude"]]
+    options["uuid"] = _uuid(options["uuid"])
+    return options
+
+
+def _uuid(text: str | None) -> Any:
+    from uuid import UUID, uuid4
+
+    if text is None:
+        return None
+    try:
+        return {"clear": UUID(int=0), "random": uuid4()}.get(text) or UUID(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no UUID, clear or random", param_hint="'--uuid'") from None
+
+
+def _lines(image: str, report: BuildReport, verbose: bool) -> list[str]:
+    name = "standard output" if image == "-" else quoted(image)
+    reasons = [feature.name for feature in report.features if feature.first_kernel == report.oldest_kernel]
+    because = f" ({', '.join(reasons)})" if reasons else ""
+    length, oldest = human_size(report.bytes), kernel(report.oldest_kernel)
+    lines = [f"{name}: {report.inodes} inodes, {length}, mounts on Linux {oldest} and newer{because}"]
+    if verbose:
+        lines += [
+            f"  {report.directories} directories, {report.files} files, {report.hard_links} more links",
+            f"  contents {human_size(report.content_bytes)}, metadata {human_size(report.metadata_bytes)}",
+            f"  {report.fingerprints} fingerprints, UUID {report.uuid}",
+        ]
+    if report.excluded and verbose:
+        lines.append(f"  {report.excluded} entries excluded")
+    if report.xattrs_left_out and verbose:
+        lines.append(f"  {report.xattrs_left_out} extended attributes left out")
+    return lines
+
+
+def _fields(report: BuildReport) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {
+        **asdict(report),
+        "uuid": str(report.uuid),
+        "oldest_kernel": kernel(report.oldest_kernel),
+        "features": [
+            {"name": feature.name, "first_kernel": kernel(feature.first_kernel)}
+            for feature in report.features
+        ],
+    }

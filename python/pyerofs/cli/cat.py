@@ -1,0 +1,36 @@
+"""``pyerofs cat``: the content of files."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from . import report
+from .options import complete_entry, image_options, name_image, opened
+
+#: Bytes that are read and written at a time.
+_PIECE = 1 << 20
+
+
+@click.command()
+@image_options
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", shell_complete=complete_entry)
+def command(image: str, devices: tuple[str, ...], offset: int, paths: tuple[str, ...]) -> int:
+    """Write the content of each PATH in IMAGE to standard output.
+
+    A leading / is optional and symbolic links are followed, inside the image only.
+    """
+    status = report.OK
+    with opened(image, devices, offset) as opened_image:
+        for path in paths:
+            try:
+                file = (opened_image / path).open("rb", 0)
+            except OSError as error:
+                name_image(error, image)
+                report.complain(error)
+                status = max(status, report.exit_status(error))
+                continue
+            while piece := file.read(_PIECE):
+                sys.stdout.buffer.write(piece)
+    return status

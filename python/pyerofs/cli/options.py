@@ -1,0 +1,89 @@
+"""Options and arguments that several commands have, and the opening of the image that they name."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from click.shell_completion import CompletionItem
+
+    from ..image import Image
+
+_Function = TypeVar("_Function", bound="Callable[..., Any]")
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON, one object a line.")
+null_option = click.option(
+    "-0", "--null", is_flag=True, help="End each name with a NUL byte, never quote it."
+)
+
+
+def size(text: str) -> int:
+    """Read a number of bytes, with k, M or G for powers of 1024."""
+    shift = {"k": 10, "m": 20, "g": 30}.get(text[-1:].lower(), 0)
+    try:
+        number = int(text[:-1] if shift else text, 0)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a size such as 4096 or 4k") from None
+    if number < 0:
+        raise click.BadParameter(f"{text!r} is negative")
+    return number << shift
+
+
+def image_options(function: _Function) -> _Function:
+    """Add the argument IMAGE and the options that say where the rest of the image is."""
+    function = click.option(
+        "--device",
+        "devices",
+        multiple=True,
+        metavar="FILE",
+        type=click.Path(),
+        help="A further blob of the image, in the order of its device table; may be repeated.",
+    )(function)
+    function = click.option(
+        "--offset", type=size, default="0", metavar="BYTES", help="Where the image begins in IMAGE."
+    )(function)
+    return click.argument("image", type=click.Path())(function)
+
+
+@contextmanager
+def opened(path: str, devices: tuple[str, ...], offset: int) -> Iterator[Image]:
+    """Open the image that the arguments name; an error inside names both the image and the entry."""
+    from ..image import open as open_image
+
+    with open_image(path, devices, offset) as image:
+        try:
+            yield image
+        except OSError as error:
+            name_image(error, path)
+            raise
+
+
+def name_image(error: OSError, path: str) -> None:
+    """Put the image's path before the entry's in an error that names an entry only."""
+    if error.filename is not None and error.filename2 is None and error.filename != path:
+        error.filename, error.filename2 = path, error.filename
+
+
+def complete_entry(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer the entries of the image that was named before."""
+    from click.shell_completion import CompletionItem
+
+    from ..image import open as open_image
+
+    image = ctx.params.get("image")
+    if not image:
+        return []
+    start, slash, _ = incomplete.rpartition("/")
+    try:
+        with open_image(Path(image).expanduser()) as opened_image:
+            entries = list((opened_image / start).iterdir())
+            names = [start + slash + entry.name + "/" * entry.is_dir() for entry in entries]
+    except OSError:  # no image, no such directory: nothing to offer, and no place to say why
+        return []
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]

@@ -1,0 +1,69 @@
+"""A progress bar on standard error. The library that draws is loaded once a build has taken a moment."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from ..builder import BuildProgress
+
+#: A build that is done sooner needs no bar, in seconds.
+_PATIENCE = 0.4
+
+_TITLES = {"scan": "Scanning", "plan": "Planning", "pack": "Packing", "finish": "Finishing"}
+
+
+class BuildBar:
+    """Draws what the builder reports; call it with each report and close it at the end."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._bar: Progress | None = None
+        self._phase = ""
+
+    def __call__(self, state: BuildProgress) -> None:
+        if self._bar is None:
+            if time.monotonic() - self._began < _PATIENCE:
+                return
+            self._bar = _new_bar()
+            self._task = self._bar.add_task("", total=None, files=0)
+            self._bar.start()
+        if state.phase != self._phase:
+            self._phase = state.phase
+            self._bar.reset(self._task, description=_TITLES[state.phase], total=state.total_bytes or None)
+        self._bar.update(
+            self._task, completed=state.bytes, total=state.total_bytes or None, files=state.files
+        )
+
+    def close(self) -> None:
+        """Take the bar off the screen."""
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def _new_bar() -> Progress:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[files]} files"),
+        console=Console(stderr=True),
+        transient=True,
+    )
