@@ -159,6 +159,11 @@ impl Filesystem for LazyFs {
         }
     }
 
+    /// Overlayfs mounts no layer that can't say how much room it has.
+    fn statfs(&self, _request: &Request, reply: Reply) {
+        self.tree.statfs(reply);
+    }
+
     fn interrupt(&self, unique: u64) -> bool {
         self.pending.interrupt(unique)
     }

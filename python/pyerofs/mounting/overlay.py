@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from .. import _core
 from .diagnosis import explain_filesystem
-from .fscontext import READ_ONLY, Descriptors, FsContext
+from .fscontext import ATTR_RDONLY, READ_ONLY, Descriptors, FsContext
 from .fuse import detached_fuse, open_device
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def _domain_layers(domain: DomainPlace, mine: Descriptors) -> tuple[int, int]:
     layers = []
     for part in ("objects", f"fresh/{_boot_id()}"):
         layer = mine.add(_core.clone_mount(os.path.join(domain.path, part)))
-        _core.mount_setattr(layer, READ_ONLY, 0)
+        _core.mount_setattr(layer, ATTR_RDONLY, 0)
         layers.append(layer)
     return layers[0], layers[1]
 
