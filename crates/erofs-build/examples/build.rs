@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let mut options = BuildOptions::default();
     let number = |name| std::env::var(name).ok().and_then(|text: String| text.parse::<u32>().ok());
-    options.inline_tail = number("INLINE_TAIL").unwrap_or(options.inline_tail);
+    options.inline_tail = number("INLINE_TAIL");
     options.block_size = number("BLOCK_SIZE").unwrap_or(options.block_size);
     options.fingerprint = number("FINGERPRINT") != Some(0);
     let mut output = Output::create(image, true)?;

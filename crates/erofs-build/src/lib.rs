@@ -45,7 +45,7 @@ pub use build::build;
 pub use error::{Error, ErrorKind, Result};
 pub use kernel::{Feature, KernelVersion};
 pub use options::{
-    BuildOptions, DEFAULT_FINGERPRINT_NAME, DEFAULT_INLINE_TAIL, IdRange, Owners, Times, XattrPolicy,
+    BuildOptions, DEFAULT_FINGERPRINT_NAME, DEFAULT_INLINE_PART, IdRange, Owners, Times, XattrPolicy,
 };
 pub use output::Output;
 pub use progress::{Phase, Progress, Silent};

@@ -286,7 +286,7 @@ impl Planner<'_> {
         }
         let (size, longest_tail) = match &node.kind {
             Kind::Directory { .. } => (dirents::size(self.tree, id, self.block_size), self.block_size),
-            Kind::Regular(file) => (file.size, self.options.inline_tail.into()),
+            Kind::Regular(file) => (file.size, self.options.longest_tail()),
             Kind::Symlink(target) => (target.len() as u64, self.block_size),
             _ => (0, 0),
         };

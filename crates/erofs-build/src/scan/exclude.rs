@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn a_pattern_that_makes_no_sense_is_named() {
-        let error = Excludes::new(&["a[".into()], Vec::new()).unwrap_err();
-        assert!(error.to_string().contains("a["), "{error}");
+        let error = Excludes::new(&["a[z-a]".into()], Vec::new()).unwrap_err();
+        assert!(error.to_string().contains("a[z-a]"), "{error}");
     }
 }
