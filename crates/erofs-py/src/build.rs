@@ -82,9 +82,7 @@ pub(crate) fn build<'py>(
             .transpose()?,
         ..BuildOptions::default()
     };
-    if let Some(length) = inline_tail {
-        options.inline_tail = length;
-    }
+    options.inline_tail = inline_tail;
     match fingerprint {
         Fingerprint::Wanted(wanted) => options.fingerprint = wanted,
         Fingerprint::Named(name) => options.fingerprint_name = name,
