@@ -108,24 +108,25 @@ def memory_path() -> Iterator[Path]:
     shutil.rmtree(path, ignore_errors=True)
 
 
-def mounts() -> set[str]:
-    """The mounts of this namespace that a test could have made, as `MOUNT POINT (TYPE)`."""
+def mounts(below: tuple[str, ...]) -> set[str]:
+    """The mounts of this namespace below some directories, as `MOUNT POINT (TYPE)`."""
     found = set()
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/mountinfo").read_text().splitlines():
             fields = line.split()
             kind = fields[fields.index("-") + 1]
-            if kind in {"erofs", "overlay", "squashfs", "tmpfs"} or kind.startswith("fuse"):
+            if fields[4].startswith(below):
                 found.add(f"{fields[4]} ({kind})")
     return found
 
 
 @pytest.fixture(autouse=True)
-def nothing_left_mounted() -> Iterator[None]:
+def nothing_left_mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Fail a test that leaves a mount behind, and take the mount away so that the next test starts clean."""
-    before = mounts()
+    own = (str(tmp_path_factory.getbasetemp()), f"{tempfile.gettempdir()}/pyerofs-", "/dev/shm/pyerofs-")
+    before = mounts(own)
     yield
-    left = sorted(mounts() - before)
+    left = sorted(mounts(own) - before)
     for mount in left:
         subprocess.run(["umount", "-l", mount.rsplit(" ", 1)[0]], check=False, capture_output=True)
     assert not left, f"left mounted: {', '.join(left)}"

@@ -197,8 +197,8 @@ def as_tree(snapshot: Snapshot) -> Snapshot:
     return blanked
 
 
-def as_extracted(snapshot: Snapshot) -> Snapshot:
-    """The snapshot without what fsck.erofs 1.9.4 loses when it extracts.
+def as_extracted(snapshot: Snapshot, source: Snapshot) -> Snapshot:
+    """The snapshot of a tree or its copy, without what fsck.erofs 1.9.4 loses when it extracts.
 
     It gives up a file's xattrs at the first empty value, sets capabilities before the owner, which clears
     them, and writes to a filesystem whose times end in 1901 and 2446.
@@ -206,7 +206,7 @@ def as_extracted(snapshot: Snapshot) -> Snapshot:
     seen = {}
     for path, entry in snapshot.items():
         kept = [pair for pair in entry.xattrs if pair[0] != b"security.capability"]
-        if any(not value for _name, value in kept):
+        if path in source and any(not value for _name, value in source[path].xattrs):
             kept = []
         when = min(max(entry.mtime_ns, EXT4_FIRST), EXT4_LAST)
         seen[path] = replace(entry, xattrs=tuple(kept), mtime_ns=when // 10**9)

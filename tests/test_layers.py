@@ -117,8 +117,8 @@ def test_importing_the_package_imports_nothing_from_others() -> None:
 
 def test_the_command_line_draws_only_when_asked_to() -> None:
     script = (
-        "import sys; import pyerofs.cli\n"
-        "try: pyerofs.cli.main(['--version'])\n"
+        "import sys; sys.argv[1:] = ['--version']; import pyerofs.cli\n"
+        "try: pyerofs.cli.main()\n"
         "except SystemExit: pass\n"
         "sys.exit('rich' in sys.modules)"
     )

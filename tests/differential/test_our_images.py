@@ -18,6 +18,7 @@ from judges import (
     kernel_mount,
     of_directory,
     of_image,
+    with_times,
 )
 
 if TYPE_CHECKING:
@@ -63,11 +64,16 @@ def test_fsck_and_dump_agree(case: Case, builder: Ours, trees: Trees, peers: Pee
 @pytest.mark.root
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_fsck_extracts_the_tree(case: Case, trees: Trees, peers: Peers, tmp_path: Path) -> None:
+    if case.name == "huge_xattrs":
+        pytest.skip("no disk filesystem holds such xattrs")
     source, snapshot = trees.get(case)
     made = OURS[0].make(source, tmp_path)
     peers.fsck(made.image, f"--extract={tmp_path / 'out'}", "--preserve", "--xattrs")
     extracted = of_directory(tmp_path / "out")
-    assert_same(as_extracted(OURS[0].expected(snapshot)), as_extracted(as_tree(extracted)), "fsck --extract")
+    expected = OURS[0].expected(snapshot)
+    assert_same(
+        as_extracted(expected, expected), as_extracted(as_tree(extracted), expected), "fsck --extract"
+    )
 
 
 @pytest.mark.root
@@ -78,4 +84,8 @@ def test_erofsfuse_serves_the_tree(case: Case, trees: Trees, peers: Peers, tmp_p
     made = OURS[0].make(source, tmp_path)
     with erofsfuse_mount(peers, made.image, tmp_path / "mnt") as at:
         seen = of_directory(at)
-    assert_same(OURS[0].expected(snapshot), as_tree(seen), "erofsfuse")
+    # erofsfuse drops the nanoseconds.
+    expected, found = (
+        with_times(each, lambda when: when // 10**9) for each in (OURS[0].expected(snapshot), as_tree(seen))
+    )
+    assert_same(expected, found, "erofsfuse")
