@@ -200,6 +200,28 @@ fn another_server_takes_over_in_the_middle_of_a_read() {
 }
 
 #[test]
+fn a_cloned_descriptor_serves_the_same_mount() {
+    let Some(mount) = Mount::new() else { return };
+    let memory = Arc::new(Memory::new(vec![("file", Memory::file("content"))]));
+    let first = Server::start(1);
+    let (connection, _) = first.serve(&mount, &memory, Config::default());
+    fs::metadata(mount.path("file")).unwrap();
+    let negotiated = connection.negotiated().unwrap();
+    let clone = erofs_sys::fuse::clone_device(&mount.device).unwrap();
+    first.stop();
+
+    let second = Server::start(1);
+    let filesystem = Arc::clone(&memory) as Arc<dyn Filesystem>;
+    let cloned = Arc::new(Connection::resume(clone, negotiated, filesystem).unwrap());
+    let (sender, ended) = channel();
+    second.handle.add(Arc::clone(&cloned), move |end| sender.send(end).unwrap()).unwrap();
+    assert_eq!(fs::read(mount.path("file")).unwrap(), b"content");
+    assert!(cloned.requests() > 0);
+    mount.unmount();
+    assert_eq!(ended.recv_timeout(PATIENCE), Ok(Ended::Unmounted));
+}
+
+#[test]
 fn one_loop_serves_several_mounts_and_outlives_each() {
     let (Some(one), Some(two)) = (Mount::new(), Mount::new()) else { return };
     let server = Server::start(1);
