@@ -177,3 +177,27 @@ fn impossible_inodes_are_told_apart() {
     assert_eq!(errno(1 << 62), 117, "an address beyond 64 bits");
     assert_eq!(errno(1 << 40), 5, "beyond the end");
 }
+
+#[test]
+fn threads_share_an_image() {
+    let mut builder = Builder::with_root(12, &[]);
+    for nid in 64..564 {
+        let size = u64::from(nid % 3 == 0) * 3 * 4096;
+        builder.put_inode(nid, &compact(DataLayout::FlatPlain, REG, size, 20));
+    }
+    let data = pattern(3 * 4096);
+    builder.put_block(20, &data);
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&builder.finish()).unwrap();
+    let image = Image::open(Arc::new(FileSource::new(file)), OpenOptions::default()).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for nid in 64..564 {
+                    let bytes = read_all(&image, &image.inode(nid).unwrap()).unwrap();
+                    assert!(bytes == if nid % 3 == 0 { data.as_slice() } else { &[] });
+                }
+            });
+        }
+    });
+}

@@ -165,6 +165,43 @@ fn a_fingerprint_is_sha256_and_32_bytes_of_a_regular_file() {
 }
 
 #[test]
+fn the_prefix_table_and_shared_entries_may_lie_in_the_metabox() {
+    let mut builder = builder_with(&area(0, &[4], &[entry(0x80, b"tail", b"v")]));
+    builder.incompat(FeatureIncompat::XATTR_PREFIXES | FeatureIncompat::METABOX);
+    builder.compat(FeatureCompat::SHARED_EA_IN_METABOX);
+    builder.sb.xattr_prefix_count = 1;
+    builder.sb.xattr_prefix_start = (8_u32 / 4).into();
+    builder.sb.sb_extslots = 1;
+    builder.put(1024 + 128, &90_u64.to_le_bytes());
+    let data = [&[0; 8][..], b"\x06\0\x01long.", &entry(6, b"label", b"shared")].concat();
+    builder.put_inode(90, &compact(DataLayout::FlatInline, REG, data.len() as u64, 0));
+    builder.put(Builder::at(91), &data);
+    let expected = [("user.long.tail", &b"v"[..]), ("security.label", b"shared")];
+    let expected = expected.map(|(name, value)| (name.to_owned(), value.to_vec()));
+    let (image, inode) = builder.open_64();
+    assert_eq!(listed(&image, &inode), expected);
+}
+
+#[test]
+fn the_prefix_table_may_lie_in_the_packed_inode() {
+    let mut builder = builder_with(&area(0, &[], &[entry(0x80, b"tail", b"v")]));
+    builder.incompat(FeatureIncompat::XATTR_PREFIXES | FeatureIncompat::FRAGMENTS);
+    builder.sb.xattr_prefix_count = 1;
+    builder.sb.packed_nid = 90.into();
+    builder.put_inode(90, &compact(DataLayout::FlatInline, REG, 8, 0));
+    builder.put(Builder::at(91), b"\x06\0\x01long.");
+    let (image, inode) = builder.open_64();
+    assert_eq!(listed(&image, &inode), [("user.long.tail".to_owned(), b"v".to_vec())]);
+
+    // Compressed: the image opens, and only what needs the table says so.
+    builder.incompat(FeatureIncompat::LZ4_0PADDING);
+    builder.put_inode(90, &compact(DataLayout::CompressedFull, REG, 8, 1));
+    let (image, inode) = builder.open_64();
+    let error = image.xattrs(&inode).unwrap_err();
+    assert!(matches!(error, Error::Unsupported { feature: Feature::Compression, .. }), "{error}");
+}
+
+#[test]
 fn prefix_tables_that_lie_are_refused() {
     let mut builder = with_prefixes(b"x");
     builder.sb.ishare_xattr_prefix_id = 2;
