@@ -21,6 +21,7 @@ const MAX_THREADS: usize = 16;
 /// Builds the image of `source` into `output` and makes it appear.
 ///
 /// On an error, and when [`BuildOptions::cancel`] is set, nothing appears under the output's name.
+#[expect(clippy::needless_pass_by_value, reason = "the descriptor is closed when the build is over")]
 pub fn build(
     options: &BuildOptions,
     source: DirSource,

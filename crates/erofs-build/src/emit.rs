@@ -76,8 +76,8 @@ fn put_head(plan: &Plan, id: NodeId, node: &Node, place: &Place, out: &mut Vec<u
 
 /// The low 32 and the high 16 bits of a block address; the planner keeps addresses within 48.
 fn split_address(block: u64) -> (u32, u16) {
-    let [a, b, c, d, e, f, ..] = block.to_le_bytes();
-    (u32::from_le_bytes([a, b, c, d]), u16::from_le_bytes([e, f]))
+    let low = u32::try_from(block & u64::from(u32::MAX)).unwrap_or(u32::MAX);
+    (low, u16::try_from(block >> 32).unwrap_or(u16::MAX))
 }
 
 fn chunk_format(plan: &Plan, place: &Place) -> u32 {

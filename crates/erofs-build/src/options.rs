@@ -157,13 +157,11 @@ impl BuildOptions {
         if self.fingerprint && (self.fingerprint_name.is_empty() || self.fingerprint_name.len() > 255) {
             return bad("fingerprint-name", "is not 1 to 255 bytes long".into());
         }
-        if let Some(target) = self.target_kernel {
-            if target < KernelVersion::OLDEST {
-                return bad(
-                    "target-kernel",
-                    format!("{target} has no EROFS, {} is the first", KernelVersion::OLDEST),
-                );
-            }
+        if let Some(target) = self.target_kernel
+            && target < KernelVersion::OLDEST
+        {
+            let oldest = KernelVersion::OLDEST;
+            return bad("target-kernel", format!("{target} has no EROFS, {oldest} is the first"));
         }
         for (name, map) in [("uid-map", &self.owners.uid_map), ("gid-map", &self.owners.gid_map)] {
             check_map(name, map)?;

@@ -1,6 +1,6 @@
 //! Where an image goes: a file that appears whole or not at all, or a stream.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -76,16 +76,13 @@ impl<'a> Output<'a> {
             Ok(_) | Err(Errno::NOENT) => {}
             Err(error) => return Err(Error::io(path, "stat")(error)),
         }
-        let (file, temporary) = match unnamed(&dir) {
-            Ok(file) => (file, None),
-            Err(_) => {
-                let (file, temporary) = free_name(name, |temporary| {
-                    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-                    openat(&dir, temporary, flags, Mode::from_raw_mode(0o666))
-                })
-                .map_err(Error::io(path, "create"))?;
-                (file, Some(temporary))
-            }
+        let (file, temporary) = if let Ok(file) = unnamed(&dir) {
+            (file, None)
+        } else {
+            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+            let create = |temporary: &OsStr| openat(&dir, temporary, flags, Mode::from_raw_mode(0o666));
+            let (file, temporary) = free_name(name, create).map_err(Error::io(path, "create"))?;
+            (file, Some(temporary))
         };
         let named = Named { dir, name: name.to_owned(), temporary, force };
         let target = Target { file: file.into(), path: path.to_owned() };
@@ -168,8 +165,7 @@ impl Named {
             error => Error::io(path, "give its name to")(error),
         };
         let own = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let link =
-            |name: &std::ffi::OsStr| linkat(CWD, own.as_str(), &self.dir, name, AtFlags::SYMLINK_FOLLOW);
+        let link = |name: &OsStr| linkat(CWD, own.as_str(), &self.dir, name, AtFlags::SYMLINK_FOLLOW);
         match (&self.temporary, self.force) {
             (None, false) => link(&self.name).map_err(fail)?,
             (None, true) => {
@@ -212,13 +208,13 @@ fn unnamed(dir: &OwnedFd) -> rustix::io::Result<OwnedFd> {
 
 /// Calls `make` with temporary names for `name` until one is free.
 fn free_name<T>(
-    name: &std::ffi::OsStr,
-    mut make: impl FnMut(&std::ffi::OsStr) -> rustix::io::Result<T>,
+    name: &OsStr,
+    mut make: impl FnMut(&OsStr) -> rustix::io::Result<T>,
 ) -> rustix::io::Result<(T, OsString)> {
     for attempt in 0..ATTEMPTS {
         let mut temporary = OsString::from(".");
         // Room for the rest within the 255 bytes that a name may have.
-        temporary.push(std::ffi::OsStr::from_bytes(&name.as_bytes()[..name.len().min(200)]));
+        temporary.push(OsStr::from_bytes(&name.as_bytes()[..name.len().min(200)]));
         temporary.push(format!(".{}-{attempt}.tmp", std::process::id()));
         match make(&temporary) {
             Err(Errno::EXIST) => {}

@@ -16,7 +16,7 @@ use crate::scan::{open_unseen, stamp};
 use crate::tree::{NodeId, Regular};
 use erofs_format::inode::DataLayout;
 
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// A file on its way into the image.
 pub(super) struct Reading<'a> {

@@ -9,7 +9,6 @@ mod dirs;
 mod file;
 mod writer;
 
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -229,15 +228,16 @@ impl Work<'_> {
         self.job.options.check_cancelled()
     }
 
+    /// Zeros in the size of a batch's inodes.
     fn room(&self, batch: &Batch) -> Result<Vec<u8>> {
-        let length = batch.inodes.end - batch.inodes.start;
-        let length = usize::try_from(length).map_err(|_| Error::TooLarge {
-            path: Path::new("").to_owned(),
+        let found = batch.inodes.end - batch.inodes.start;
+        let too_large = |_| Error::TooLarge {
+            path: self.job.source.path.clone(),
             what: "bytes of inodes",
-            found: length,
+            found,
             limit: usize::MAX as u64,
-        })?;
-        Ok(vec![0; length])
+        };
+        Ok(vec![0; usize::try_from(found).map_err(too_large)?])
     }
 }
 

@@ -61,24 +61,14 @@ impl Assembly<'_> {
             self.check_name(dir, first, &name)?;
             let identity = (found.stat.st_dev, found.stat.st_ino);
             let linked = found.stat.st_nlink > 1 && listing.is_none();
-            let node = match linked.then(|| self.links.get(&identity)).flatten() {
-                Some(node) => {
-                    let node = *node;
-                    self.tree.nodes[node as usize].nlink += 1;
-                    node
-                }
-                // The entry comes first so that the node has a path while it is made.
-                None => {
-                    let node = self.count("inodes", self.tree.nodes.len())?;
-                    if linked {
-                        self.links.insert(identity, node);
-                    }
-                    node
-                }
-            };
+            let next = self.count("inodes", self.tree.nodes.len())?;
+            let node = if linked { *self.links.entry(identity).or_insert(next) } else { next };
+            // The entry comes first so that the node has a path while it is made.
             self.tree.entries.push(Entry { dir, node, name });
-            if node as usize == self.tree.nodes.len() {
+            if node == next {
                 self.add(found, entry)?;
+            } else {
+                self.tree.nodes[node as usize].nlink += 1;
             }
             if let Some(listing) = listing {
                 self.tree.nodes[dir as usize].nlink += 1;

@@ -187,7 +187,7 @@ impl Scan<'_> {
                 continue;
             }
             names = names.wrapping_add(1);
-            if names % 1024 == 0 {
+            if names.is_multiple_of(1024) {
                 self.options.check_cancelled()?;
             }
             let path = || path().join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(bytes));

@@ -20,6 +20,12 @@ const MAX_PREFIXES: usize = 128;
 /// A prefix is put into the table unasked if it saves at least so many bytes.
 const PREFIX_PAYS: u64 = 64;
 
+/// Bytes of a fingerprint's value, and of its entry, whose name is all prefix.
+const FINGERPRINT_VALUE: u16 = 39;
+const FINGERPRINT_ENTRY: usize = 44;
+const _: () = assert!(FINGERPRINT_VALUE as usize == FINGERPRINT_SIZE);
+const _: () = assert!(FINGERPRINT_ENTRY as u64 == entry_size(0, FINGERPRINT_VALUE));
+
 /// What the storing of xattrs depends on.
 #[derive(Debug)]
 pub(crate) struct Settings<'a> {
@@ -178,7 +184,7 @@ impl Areas {
             let entry = XattrEntry {
                 e_name_len: 0,
                 e_name_index: XATTR_LONG_PREFIX | number,
-                e_value_size: (FINGERPRINT_SIZE as u16).into(),
+                e_value_size: FINGERPRINT_VALUE.into(),
             };
             out.extend_from_slice(entry.as_bytes());
             out.extend_from_slice(FINGERPRINT_MAGIC);
@@ -188,8 +194,6 @@ impl Areas {
         out.extend_from_slice(&area.after);
     }
 }
-
-const FINGERPRINT_ENTRY: usize = entry_size(0, FINGERPRINT_SIZE as u16) as usize;
 
 impl Prefix {
     /// Splits a full name or prefix at its namespace.
