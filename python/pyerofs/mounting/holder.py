@@ -20,6 +20,7 @@ from .fscontext import Descriptors, attach
 from .ladder import climb
 from .namespace import enter_user_namespace
 from .processes import end_process, start_time
+from .protocol import PATIENCE as SERVER_PATIENCE
 from .protocol import Connection
 from .request import DomainPlace, MountRequest, default_owners
 from .spawn import spawn_daemon
@@ -154,7 +155,10 @@ def main(lifeline_fd: int, server_fd: int) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with socket.socket(fileno=lifeline_fd) as lifeline:
         message = json.loads(lifeline.recv(64 << 10))
-        with Connection(socket.socket(fileno=server_fd), message["name"], message["log"]) as server:
+        inherited = socket.socket(fileno=server_fd)
+        # The starter's socket has a timeout, so this one does not block by itself; Python can't know.
+        inherited.settimeout(SERVER_PATIENCE)
+        with Connection(inherited, message["name"], message["log"]) as server:
             try:
                 backend, passed = _mount(message["order"], server)
             except Exception as error:  # noqa: BLE001 - whatever it is, the other side raises it
