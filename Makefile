@@ -49,11 +49,11 @@ build: $(STAMPS)/build ## Build the release extension and install the package in
 
 demo: build ## Mount a Python stack twice in one domain, as an ordinary user, and show what sharing saves
 	@tools/system-packages demo
-	PYTHONPATH=tools:tests $(BIN)/python demo/run.py
+	PYTHONPATH=tools:tests $(BIN)/python demo/demo.py
 
 bench: build ## Measure against mkfs.erofs, erofsfuse, squashfs and the kernel; write benchmarks/results
 	@tools/system-packages bench
-	PYTHONPATH=tools:tests $(BIN)/python benchmarks/run.py
+	PYTHONPATH=tools:tests $(BIN)/python benchmarks/bench.py
 
 # -- tests and lints --------------------------------------------------------------------------------------------
 
