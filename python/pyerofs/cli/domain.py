@@ -14,11 +14,15 @@ from .output import emit_json, human_size, quoted, write
 if TYPE_CHECKING:
     from ..domain import Domain
 
+    _ParamType = click.ParamType[int]
+else:
+    _ParamType = click.ParamType  # generic in the newest click only
+
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _TIMES = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
-class _Quantity(click.ParamType):
+class _Quantity(_ParamType):
     """A number with a unit."""
 
     def __init__(self, name: str, units: dict[str, int]) -> None:
