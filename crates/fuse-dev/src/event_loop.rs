@@ -1,13 +1,14 @@
 //! Serving many connections, and other descriptors, on few threads.
 //!
 //! Each thread that runs the loop has an epoll of its own over every connection, registered with `EPOLLEXCLUSIVE`: the
-//! kernel then wakes the first thread that is idle, in the order in which they came. So one thread does all the work (and
-//! follows its client's CPU) until it is busy when a request comes, and only then another takes part; no lock, no hand-over
-//! and no spurious wake-up are in the way of the usual case.
+//! kernel then wakes the first thread that waits, in the order in which they came. So one thread does all the work, and
+//! follows its client's CPU, as long as it can; the others wait only when it is held up (see [`Helper`]). No lock, no
+//! hand-over and no wake-up in vain are in the way of the usual case.
 
 use crate::connection::{Connection, Ended, Step};
 use crate::error::{Error, system};
 use crate::follow::Follower;
+use crate::helper::Helper;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
@@ -52,6 +53,8 @@ struct Shared {
     /// The epolls of the threads that run the loop. The first also has the descriptors that are no connections.
     workers: Mutex<Vec<Arc<OwnedFd>>>,
     next: AtomicU64,
+    /// Rounds that the first thread has finished: how the others see whether it is held up.
+    progress: AtomicU64,
     stop: OwnedFd,
     stopping: AtomicBool,
 }
@@ -77,6 +80,7 @@ impl EventLoop {
             sources: RwLock::default(),
             workers: Mutex::default(),
             next: AtomicU64::new(0),
+            progress: AtomicU64::new(0),
             stop,
             stopping: AtomicBool::new(false),
         };
@@ -95,20 +99,29 @@ impl EventLoop {
         let (epoll, first) = shared.enlist()?;
         let mut follower = Follower::new(self.follow && first);
         let mut buffer = vec![0; RECEIVE_BUFFER];
-        let outcome = self.turn(&epoll, &mut follower, &mut buffer);
+        let mut helper = (!first).then(Helper::new);
+        let outcome = self.turn(&epoll, &mut follower, helper.as_mut(), &mut buffer);
         lock(&shared.workers).retain(|other| !Arc::ptr_eq(other, &epoll));
         outcome
     }
 
-    fn turn(&self, epoll: &OwnedFd, follower: &mut Follower, buffer: &mut [u8]) -> Result<(), Error> {
+    fn turn(
+        &self,
+        epoll: &OwnedFd,
+        follower: &mut Follower,
+        mut helper: Option<&mut Helper>,
+        buffer: &mut [u8],
+    ) -> Result<(), Error> {
         let shared = &*self.handle.shared;
         let mut events = Vec::with_capacity(16);
         while !shared.stopping.load(Ordering::SeqCst) {
             events.clear();
-            match epoll::wait(epoll, rustix::buffer::spare_capacity(&mut events), None) {
+            let timeout = helper.as_ref().and_then(|helper| helper.pause());
+            match epoll::wait(epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => return Err(system("epoll_wait")(errno)),
             }
+            let mut found = false;
             for event in &events {
                 let token = event.data.u64();
                 if token == STOP {
@@ -119,7 +132,10 @@ impl EventLoop {
                 match source {
                     None => {}
                     Some(Source::Connection(connection, on_end)) => match connection.serve(buffer) {
-                        Step::Served(client) => follower.served(client),
+                        Step::Served(client) => {
+                            found = true;
+                            follower.served(client);
+                        }
                         Step::Idle => {}
                         Step::Ended(ended) => self.end(token, &connection, &on_end, ended),
                     },
@@ -130,6 +146,10 @@ impl EventLoop {
                         }
                     }
                 }
+            }
+            match &mut helper {
+                None => drop(shared.progress.fetch_add(1, Ordering::Relaxed)),
+                Some(helper) => helper.looked(found, shared.progress.load(Ordering::Relaxed)),
             }
         }
         Ok(())

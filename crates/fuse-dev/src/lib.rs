@@ -45,6 +45,7 @@ mod error;
 mod event_loop;
 mod filesystem;
 mod follow;
+mod helper;
 mod pending;
 mod reply;
 mod types;
