@@ -2,6 +2,8 @@
 //! nothing is left when a test fails.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part")]
 
+pub mod images;
+
 use std::fs::File;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -75,9 +77,8 @@ fn spawn(role: &str, config: &Value, inherited: &[&OwnedFd]) -> Child {
 pub struct Server {
     pub process: Child,
     keeper: Option<Child>,
-    pub client: OwnedFd,
+    client: Option<OwnedFd>,
     pub domain: Option<Domain>,
-    domain_path: PathBuf,
     _place: TempDir,
 }
 
@@ -115,23 +116,22 @@ impl Server {
         };
         let client = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
         connect(&client, &address).unwrap();
-        let domain_path = path.unwrap_or(Path::new("")).to_owned();
-        Self { process, keeper, client, domain, domain_path, _place: place }
+        Self { process, keeper, client: Some(client), domain, _place: place }
     }
 
-    /// Another mounter.
+    /// Sends a message and gives the answer.
     pub fn ask(&self, message: &Value, fds: &[BorrowedFd<'_>]) -> Value {
+        let client = self.client.as_ref().unwrap();
         let text = message.to_string();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         if !fds.is_empty() {
             assert!(ancillary.push(SendAncillaryMessage::ScmRights(fds)));
         }
-        sendmsg(&self.client, &[IoSlice::new(text.as_bytes())], &mut ancillary, SendFlags::empty()).unwrap();
+        sendmsg(client, &[IoSlice::new(text.as_bytes())], &mut ancillary, SendFlags::empty()).unwrap();
         let mut bytes = vec![0; 65536];
         let mut none = RecvAncillaryBuffer::default();
-        let got =
-            recvmsg(&self.client, &mut [IoSliceMut::new(&mut bytes)], &mut none, RecvFlags::empty()).unwrap();
+        let got = recvmsg(client, &mut [IoSliceMut::new(&mut bytes)], &mut none, RecvFlags::empty()).unwrap();
         serde_json::from_slice(&bytes[..got.bytes]).unwrap()
     }
 
@@ -176,6 +176,17 @@ impl Server {
         fsconfig_create(&context).unwrap();
         let overlay = attach(&context);
         Tree::new(vec![overlay, meta, lazy])
+    }
+
+    /// Requests of all mounts so far.
+    pub fn requests(&self) -> u64 {
+        let status = self.ask(&json!({"v": 1, "op": "status"}), &[]);
+        status["mounts"].as_array().unwrap().iter().map(|mount| mount["requests"].as_u64().unwrap()).sum()
+    }
+
+    /// Closes the mounter's connection.
+    pub fn disconnect(&mut self) {
+        self.client = None;
     }
 
     /// Waits for the process to end by itself.
