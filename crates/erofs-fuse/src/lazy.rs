@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use erofs_image::Inode;
-use fuse_dev::{Attr, Entry, FOREVER, Filesystem, OpenFlags, Pending, Reply, Request};
+use fuse_dev::{Attr, Entry, FOREVER, Filesystem, OpenFlags, Reply, Request};
 use rustix::io::Errno;
 
 use crate::control::Owners;
@@ -39,20 +39,12 @@ pub(crate) struct LazyFs {
     /// The one directory in `.v`.
     key: String,
     owner: Owners,
-    /// Look-ups that wait for the keeper.
-    pending: Arc<Pending>,
 }
 
 impl LazyFs {
     pub(crate) fn new(tree: Tree, sharing: Arc<Sharing>, owners: Option<Owners>) -> Self {
         let key = sharing.key().to_hex();
-        Self {
-            tree,
-            sharing,
-            key,
-            owner: owners.unwrap_or(Owners { uid: 0, gid: 0 }),
-            pending: Arc::default(),
-        }
+        Self { tree, sharing, key, owner: owners.unwrap_or(Owners { uid: 0, gid: 0 }) }
     }
 
     fn directory(&self, node: u64) -> Attr {
@@ -87,23 +79,19 @@ impl LazyFs {
         (inode.is_file() && inode.size > 0).then_some(inode)
     }
 
-    fn find(&self, name: &[u8], reply: Reply) {
+    fn find(&self, request: &Request, name: &[u8], reply: Reply) {
         let Some((inode, node)) =
             parse(name).and_then(|nid| Some((self.inode(nid)?, nid.checked_add(FILES)?)))
         else {
             return reply.negative(Duration::ZERO);
         };
         let attr = self.file(&inode, node);
-        let pending = Arc::clone(&self.pending);
-        let number = pending.park(reply);
-        self.sharing.make(&inode, move |made| {
-            let Some(reply) = pending.take(number) else { return };
+        self.sharing.make(request, &inode, move |made| {
             match made {
                 Made::Object(_) => reply.negative(Duration::ZERO),
-                Made::FalseClaim => reply.entry(&Entry::forever(node, attr)),
-                Made::Unshared | Made::NotYet => {
-                    reply.entry(&Entry { entry_valid: Duration::ZERO, ..Entry::forever(node, attr) });
-                }
+                // For ever, since overlayfs keeps the file that it found: if its name went away when the object comes, whoever has
+                // it open would get ESTALE. Once the object is there the metadata layer doesn't redirect here any more.
+                Made::FalseClaim | Made::Unshared | Made::NotYet => reply.entry(&Entry::forever(node, attr)),
             }
         });
     }
@@ -128,7 +116,7 @@ impl Filesystem for LazyFs {
             (UNVERIFIED, key) if key == self.key.as_bytes() => {
                 reply.entry(&Entry::forever(OF_IMAGE, self.directory(OF_IMAGE)));
             }
-            (OF_IMAGE, name) => self.find(name, reply),
+            (OF_IMAGE, name) => self.find(request, name, reply),
             // Objects never have names here, so this needs to be asked once only.
             _ => reply.negative(FOREVER),
         }
@@ -165,7 +153,7 @@ impl Filesystem for LazyFs {
     }
 
     fn interrupt(&self, unique: u64) -> bool {
-        self.pending.interrupt(unique)
+        self.sharing.interrupt(unique)
     }
 }
 

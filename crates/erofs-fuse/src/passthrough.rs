@@ -9,7 +9,7 @@ use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use erofs_store::Digest;
-use fuse_dev::{Backing, Filesystem, OpenFlags, Pending, Reply, Request};
+use fuse_dev::{Backing, Filesystem, OpenFlags, Reply, Request};
 use rustix::io::Errno;
 
 use crate::sharing::{Made, Sharing};
@@ -20,8 +20,6 @@ use crate::tree::Tree;
 pub(crate) struct PassthroughFs {
     tree: Tree,
     sharing: Arc<Sharing>,
-    /// Opens that wait for the keeper.
-    pending: Pending,
     state: Mutex<State>,
     myself: Weak<Self>,
 }
@@ -50,13 +48,7 @@ enum Mode {
 
 impl PassthroughFs {
     pub(crate) fn new(tree: Tree, sharing: Arc<Sharing>) -> Arc<Self> {
-        Arc::new_cyclic(|myself| Self {
-            tree,
-            sharing,
-            pending: Pending::default(),
-            state: Mutex::default(),
-            myself: myself.clone(),
-        })
+        Arc::new_cyclic(|myself| Self { tree, sharing, state: Mutex::default(), myself: myself.clone() })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -161,13 +153,10 @@ impl Filesystem for PassthroughFs {
         if inode.size == 0 || self.lock().open.contains_key(&nid) {
             return self.opened(nid, Made::Unshared, reply);
         }
-        let number = self.pending.park(reply);
         let myself = self.myself.clone();
-        self.sharing.make(&inode, move |made| {
-            let Some(myself) = myself.upgrade() else { return };
-            if let Some(reply) = myself.pending.take(number) {
-                myself.opened(nid, made, reply);
-            }
+        self.sharing.make(request, &inode, move |made| match myself.upgrade() {
+            Some(myself) => myself.opened(nid, made, reply),
+            None => reply.error(Errno::NOTCONN),
         });
     }
 
@@ -187,6 +176,6 @@ impl Filesystem for PassthroughFs {
     }
 
     fn interrupt(&self, unique: u64) -> bool {
-        self.pending.interrupt(unique)
+        self.sharing.interrupt(unique)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Nothing here believes the image. A fact is a (nid, digest) pair of this image whose bytes the keeper hashed; a claim that turned out
 //! false is remembered as false. Requests that wait for the keeper are kept apart from the event loops: each is called back exactly
-//! once, by the keeper's answer or when its patience ends, whichever comes first.
+//! once, by the keeper's answer, when its patience ends or when its caller is being killed, whichever comes first.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -15,6 +15,7 @@ use erofs_image::{Image, Inode, Place};
 use erofs_store::{
     Digest, Facts, ImageKey, ImageMount, KeeperClient, Objects, Outcome, Piece, Publish, SourceId,
 };
+use fuse_dev::Request;
 
 use crate::error::{Error, Result};
 use crate::log::Log;
@@ -98,6 +99,9 @@ struct Flight {
 }
 
 struct Waiter {
+    unique: u64,
+    /// The caller's thread.
+    pid: u32,
     since: Instant,
     callback: Callback,
 }
@@ -179,8 +183,14 @@ impl Sharing {
         self.lock().false_claims.contains(&nid)
     }
 
-    /// Calls back once with what became of the file's object. The object is made also if nobody waits for it any more.
-    pub(crate) fn make(&self, inode: &Inode, callback: impl FnOnce(Made) + Send + 'static) {
+    /// Calls back once with what became of the file's object, which `request` waits for. The object is made also if nobody waits for
+    /// it any more.
+    pub(crate) fn make(
+        &self,
+        request: &Request,
+        inode: &Inode,
+        callback: impl FnOnce(Made) + Send + 'static,
+    ) {
         let nid = inode.nid;
         if let Some(digest) = self.object(nid) {
             return callback(Made::Object(digest));
@@ -215,7 +225,7 @@ impl Sharing {
         let turned_away = if flight.long {
             Some(callback)
         } else {
-            flight.waiters.push(Waiter { since: now, callback });
+            flight.waiters.push(Waiter { unique: request.unique, pid: request.pid, since: now, callback });
             None
         };
         let watch = turned_away.is_none() && !std::mem::replace(&mut state.watched, true);
@@ -230,6 +240,24 @@ impl Sharing {
         if let Some(callback) = turned_away {
             callback(Made::NotYet);
         }
+    }
+
+    /// The caller of a request got a signal. If it kills the caller, the wait ends now. Any other leaves it waiting, for no longer than
+    /// its patience: EINTR would be an error of `open` that nobody expects of a file, and one that overlayfs takes for *not here*. So a
+    /// wait that ends is answered as if the object took too long. False if the request doesn't wait.
+    pub(crate) fn interrupt(&self, unique: u64) -> bool {
+        let mut state = self.lock();
+        let waiter = state.flights.values_mut().find_map(|flight| {
+            let index = flight.waiters.iter().position(|waiter| waiter.unique == unique)?;
+            Some((&mut flight.waiters, index))
+        });
+        let Some((waiters, index)) = waiter else { return false };
+        if waiters.get(index).is_some_and(|waiter| is_being_killed(waiter.pid)) {
+            let waiter = waiters.swap_remove(index);
+            drop(state);
+            (waiter.callback)(Made::NotYet);
+        }
+        true
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -360,4 +388,16 @@ impl Drop for Sharing {
             self.keeper.unregister_source(*source);
         }
     }
+}
+
+/// Whether a signal that nothing can catch any more waits for this thread: the kernel makes SIGKILL of each that ends a process. A
+/// thread that can't be looked at is taken to be killed, since then it waits for nothing.
+fn is_being_killed(pid: u32) -> bool {
+    /// Bit `SIGKILL` - 1.
+    const KILL: u64 = 1 << 8;
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return true };
+    status
+        .lines()
+        .filter_map(|line| line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:")))
+        .any(|mask| u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask & KILL != 0))
 }

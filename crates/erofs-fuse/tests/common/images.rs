@@ -1,6 +1,7 @@
 //! Trees and images, honest and not.
 
 use std::ffi::CString;
+use std::fmt::Write;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
@@ -128,12 +129,12 @@ fn describe_into(path: &Path, name: &str, lines: &mut Vec<String>) {
     if kind.is_file() {
         let content = fs::read(path).unwrap();
         assert_eq!(content.len() as u64, stat.size());
-        line += &format!(" {} {:x?}", stat.nlink(), sha256(&content));
+        write!(line, " {} {:x?}", stat.nlink(), sha256(&content)).unwrap();
     } else if kind.is_symlink() {
-        line += &format!(" -> {}", fs::read_link(path).unwrap().display());
+        write!(line, " -> {}", fs::read_link(path).unwrap().display()).unwrap();
     }
     for (name, value) in xattrs(path) {
-        line += &format!(" {name}={value:?}");
+        write!(line, " {name}={value:?}").unwrap();
     }
     lines.push(line);
     if kind.is_dir() {

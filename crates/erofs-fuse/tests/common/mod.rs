@@ -23,6 +23,7 @@ use rustix::net::{
     SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, recvmsg, sendmsg, socket_with,
     socketpair,
 };
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -178,6 +179,27 @@ impl Server {
         Tree::new(vec![overlay, meta, lazy])
     }
 
+    /// Has the keeper stand still.
+    pub fn stop_keeper(&self) {
+        self.signal_keeper(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn continue_keeper(&self) {
+        self.signal_keeper(Signal::CONT);
+    }
+
+    /// Ends it.
+    pub fn kill_keeper(&mut self) {
+        let keeper = self.keeper.as_mut().unwrap();
+        keeper.kill().unwrap();
+        keeper.wait().unwrap();
+    }
+
+    fn signal_keeper(&self, signal: Signal) {
+        kill_process(Pid::from_child(self.keeper.as_ref().unwrap()), signal).unwrap();
+    }
+
     /// Requests of all mounts so far.
     pub fn requests(&self) -> u64 {
         let status = self.ask(&json!({"v": 1, "op": "status"}), &[]);
@@ -207,6 +229,7 @@ impl Drop for Server {
         let _ = self.process.kill();
         let _ = self.process.wait();
         if let Some(keeper) = &mut self.keeper {
+            let _ = keeper.kill();
             let _ = keeper.wait();
         }
     }
@@ -246,6 +269,12 @@ pub struct Tree {
 impl Tree {
     fn new(mounts: Vec<OwnedFd>) -> Self {
         Self { mounts }
+    }
+
+    /// A path into it that a child process can use.
+    pub fn inherit(&self, inside: &str) -> PathBuf {
+        fcntl_setfd(&self.mounts[0], FdFlags::empty()).unwrap();
+        self.path(inside)
     }
 
     /// A path into it.
