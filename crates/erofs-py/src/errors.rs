@@ -320,3 +320,7 @@ fn errno_of_kind(kind: io::ErrorKind) -> i32 {
     }
     .raw_os_error()
 }
+
+#[cfg(test)]
+#[path = "errors_tests.rs"]
+mod tests;
