@@ -35,6 +35,10 @@ COMMANDS = {
 FAILURE_STATUS = {"run": 125}
 
 
+class ReaderGoneError(Exception):
+    """Nobody reads standard output any more."""
+
+
 class CommandTable(click.Group):
     """A group whose commands are modules that are loaded when they are asked for."""
 
@@ -48,6 +52,14 @@ class CommandTable(click.Group):
         command: click.Command = module.command
         command.short_help = COMMANDS[cmd_name]
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:  # click would end the program with status 1
+            raise ReaderGoneError from None
+        return result
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -86,7 +98,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
     failure = FAILURE_STATUS.get(next((a for a in arguments if not a.startswith("-")), ""))
     try:
         status: Any = cli.main(arguments, prog_name="pyerofs", standalone_mode=False)
-        sys.stdout.flush()
         return status if isinstance(status, int) else report.OK
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
@@ -97,7 +108,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         # The terminal shows ^C already; a sentence more would only be noise.
         return report.INTERRUPTED
-    except BrokenPipeError:
+    except ReaderGoneError:
         _silence_stdout()
         return report.BROKEN_PIPE
     except Exception as error:

@@ -108,11 +108,11 @@ def command(
     finally:
         if progress is not None:
             progress.close()
-    out = sys.stderr if to_stream else sys.stdout
+    out = sys.stderr if to_stream else None
     if as_json:
         emit_json({**name_fields(image, "image"), **_fields(report)}, out)
     elif not quiet:
-        out.write("".join(f"{line}\n" for line in _lines(image, report, verbose)))
+        (out or sys.stdout).write("".join(f"{line}\n" for line in _lines(image, report, verbose)))
 
 
 def _source_and_image(names: tuple[str, ...], output: str | None) -> tuple[str, str]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from . import report
 from .options import complete_entry, image_options, name_image, opened
+from .output import write_bytes
 
 #: Bytes that are read and written at a time.
 _PIECE = 1 << 20
@@ -32,5 +31,5 @@ def command(image: str, devices: tuple[str, ...], offset: int, paths: tuple[str,
                 status = max(status, report.exit_status(error))
                 continue
             while piece := file.read(_PIECE):
-                sys.stdout.buffer.write(piece)
+                write_bytes(piece)
     return status

@@ -19,7 +19,11 @@ def emit_json(value: dict[str, Any], out: TextIO | None = None) -> None:
     """Write one object as one line, its schema version first, to standard output or another stream."""
     import json
 
-    (out or sys.stdout).write(json.dumps({"schema": SCHEMA, **value}) + "\n")
+    line = json.dumps({"schema": SCHEMA, **value}) + "\n"
+    if out is None:
+        write(line)
+    else:
+        out.write(line)
 
 
 def name_fields(name: str, key: str = "name") -> dict[str, str]:
@@ -114,7 +118,14 @@ def shown(name: str) -> str:
 
 def write(text: str) -> None:
     """Write text to standard output; bytes that names could not decode come out as they were."""
-    sys.stdout.buffer.write(os.fsencode(text))
+    write_bytes(os.fsencode(text))
+
+
+def write_bytes(data: bytes) -> None:
+    """Write bytes to standard output, all of them."""
+    rest = memoryview(data)
+    while rest:  # with PYTHONUNBUFFERED the stream is a raw one, which may take a part only
+        rest = rest[sys.stdout.buffer.write(rest) :]
 
 
 def human_size(size: int) -> str:
