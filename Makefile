@@ -40,7 +40,7 @@ $(STAMPS)/requirements: requirements-dev.txt
 
 $(STAMPS)/build: $(STAMPS)/requirements $(RUST_SOURCES)
 	@tools/system-packages build
-	VIRTUAL_ENV=$(CURDIR)/$(VENV) maturin develop --quiet --release --locked
+	PIP_QUIET=1 VIRTUAL_ENV=$(CURDIR)/$(VENV) maturin develop --quiet --release --locked
 	touch $@
 
 build: $(STAMPS)/build ## Build the release extension and install the package into .venv
