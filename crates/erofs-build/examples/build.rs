@@ -30,6 +30,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     options.inline_tail = number("INLINE_TAIL");
     options.block_size = number("BLOCK_SIZE").unwrap_or(options.block_size);
     options.fingerprint = number("FINGERPRINT") != Some(0);
+    if number("XATTRS") == Some(0) {
+        options.xattrs = erofs_build::XattrPolicy::None;
+    }
     let mut output = Output::create(image, true)?;
     output.set_durable(number("DURABLE") != Some(0));
     let clock = Clock(Instant::now());

@@ -14,6 +14,7 @@ use crate::report::Report;
 use crate::scan::{Scanned, scan};
 use crate::source::DirSource;
 use crate::tree::{Kind, Tree};
+use crate::xattr::Sets;
 
 /// More threads than this only wait for the writer.
 const MAX_THREADS: usize = 16;
@@ -28,6 +29,17 @@ pub fn build(
     output: &mut Output<'_>,
     progress: &dyn Progress,
 ) -> Result<Report> {
+    build_with(options, &source, output, progress, Plan::new)
+}
+
+/// [`build`] with a planner of the caller's.
+pub(crate) fn build_with(
+    options: &BuildOptions,
+    source: &DirSource,
+    output: &mut Output<'_>,
+    progress: &dyn Progress,
+    planner: impl FnOnce(&BuildOptions, &Tree, &Sets) -> Result<Plan>,
+) -> Result<Report> {
     options.check()?;
     let threads = options
         .threads
@@ -36,14 +48,14 @@ pub fn build(
         .min(MAX_THREADS);
 
     progress.phase(Phase::Scan, 0, 0);
-    let scanned = scan(options, &source, output.hidden()?, threads, progress)?;
+    let scanned = scan(options, source, output.hidden()?, threads, progress)?;
     options.check_cancelled()?;
 
     progress.phase(Phase::Plan, scanned.tree.nodes.len() as u64, 0);
-    let plan = Plan::new(options, &scanned.tree, &scanned.sets)?;
+    let plan = planner(options, &scanned.tree, &scanned.sets)?;
     options.check_cancelled()?;
 
-    let job = Job { options, source: &source, tree: &scanned.tree, plan: &plan, progress };
+    let job = Job { options, source, tree: &scanned.tree, plan: &plan, progress };
     let mut report = count(options, &scanned, &plan);
     progress.phase(Phase::Pack, report.files, report.content_bytes);
     let target = output.target();

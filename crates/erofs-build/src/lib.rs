@@ -41,6 +41,9 @@ mod times;
 mod tree;
 mod xattr;
 
+#[cfg(test)]
+mod wide_tests;
+
 pub use build::build;
 pub use error::{Error, ErrorKind, Result};
 pub use kernel::{Feature, KernelVersion};

@@ -59,7 +59,14 @@ impl<'a> Output<'a> {
     /// An image file at `path`. Nothing is seen there until the build has succeeded; a file that exists
     /// already is an error, or with `force` replaced at that moment.
     pub fn create(path: impl AsRef<Path>, force: bool) -> Result<Output<'static>> {
-        let path = path.as_ref();
+        Self::create_with(path.as_ref(), force, unnamed)
+    }
+
+    fn create_with(
+        path: &Path,
+        force: bool,
+        unnamed: impl FnOnce(&OwnedFd) -> rustix::io::Result<OwnedFd>,
+    ) -> Result<Output<'static>> {
         let not_a_file = || Error::NotAFile { path: path.to_owned() };
         let name = path.file_name().ok_or_else(not_a_file)?;
         if path.as_os_str().as_bytes().ends_with(b"/") {
@@ -232,5 +239,47 @@ fn copy(from: &mut impl Read, to: &mut (dyn Write + Send), path: &Path) -> Resul
             return to.flush().map_err(Error::io(Path::new("-"), "write"));
         }
         to.write_all(&buffer[..length]).map_err(Error::io(Path::new("-"), "write"))?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An output on a filesystem that has no files without a name.
+    fn named(path: &Path, force: bool) -> Output<'static> {
+        Output::create_with(path, force, |_| Err(Errno::OPNOTSUPP)).unwrap()
+    }
+
+    fn names(dir: &Path) -> Vec<OsString> {
+        std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+    }
+
+    #[test]
+    fn without_unnamed_files_a_temporary_name_is_used_and_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("image");
+        for force in [false, true] {
+            let mut output = named(&path, force);
+            assert!(!names(dir.path()).contains(&"image".into()) || force);
+            assert_eq!(output.hidden().unwrap().len(), 2);
+            output.target().write_at(0, &[u8::from(force)]).unwrap();
+            output.finish(1).unwrap();
+            drop(output);
+            assert_eq!(names(dir.path()), ["image"]);
+            assert_eq!(std::fs::read(&path).unwrap(), [u8::from(force)]);
+        }
+        drop(named(&path, true));
+        assert_eq!(names(dir.path()), ["image"]);
+    }
+
+    #[test]
+    fn a_temporary_name_that_is_taken_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("n".repeat(255));
+        let (one, two) = (named(&path, false), named(&path, false));
+        assert_eq!(names(dir.path()).len(), 2);
+        drop((one, two));
+        assert!(names(dir.path()).is_empty());
     }
 }

@@ -75,11 +75,11 @@ pub(crate) struct Segment {
     pub(crate) end: u64,
 }
 
-/// What has to be the same still when a file is read.
+/// What has to be the same still when a file is read. Inode numbers are not among it: some filesystems
+/// (sshfs) give a file another one when they have forgotten it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp {
     pub(crate) dev: u64,
-    pub(crate) ino: u64,
     pub(crate) mtime: Time,
 }
 

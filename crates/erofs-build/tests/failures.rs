@@ -57,10 +57,11 @@ fn build_changing(change: impl Fn(&Path) + Sync) -> Error {
     error
 }
 
+type Change<'a> = &'a (dyn Fn(&Path) + Sync);
+
 #[test]
 fn a_file_that_changes_while_it_is_packed_is_named() {
     let append = |path: &Path| OpenOptions::new().append(true).open(path).unwrap().write_all(b"x").unwrap();
-    type Change<'a> = &'a (dyn Fn(&Path) + Sync);
     let changes: [(&str, Change<'_>, &str); 6] = [
         ("sub/large", &|root| append(&root.join("sub/large")), "changed its size"),
         ("sub/small", &|root| append(&root.join("sub/small")), "changed its size"),

@@ -11,11 +11,13 @@ pub(super) struct Content<'a> {
     used: usize,
     /// Where the buffer's first byte goes.
     at: u64,
+    /// Bytes read since they were last asked for.
+    read: u64,
 }
 
 impl<'a> Content<'a> {
     pub(super) fn new(buffers: &'a Buffers, at: u64, block_size: u64) -> Self {
-        Self { buffers, block_size, buffer: None, used: 0, at }
+        Self { buffers, block_size, buffer: None, used: 0, at, read: 0 }
     }
 
     /// Room for at most `wanted` bytes, and at least one unless `wanted` is 0.
@@ -44,6 +46,16 @@ impl<'a> Content<'a> {
             bytes = later;
         }
         self.pad();
+    }
+
+    /// So many bytes of a file were read.
+    pub(super) fn count(&mut self, length: usize) {
+        self.read += length as u64;
+    }
+
+    /// The bytes read since the last call, if they are worth a word, or `all` the same.
+    pub(super) fn counted(&mut self, all: bool) -> Option<u64> {
+        (all || self.read >= BUFFER as u64).then(|| std::mem::take(&mut self.read))
     }
 
     /// Fills the block that was begun with zeros.

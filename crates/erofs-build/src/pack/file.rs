@@ -70,6 +70,7 @@ impl Reading<'_> {
             while done < tail.len() {
                 done += self.read_some(fd.as_fd(), &mut tail[done..], blocks + done as u64)?;
             }
+            content.count(done);
             if let Some(hash) = &mut self.hash {
                 hash.update(&tail);
             }
@@ -93,8 +94,11 @@ impl Reading<'_> {
                 hash.update(&room[..length]);
             }
             content.filled(length);
+            content.count(length);
+            if let Some(bytes) = content.counted(false) {
+                self.work.job.progress.advance(0, bytes);
+            }
             at += length as u64;
-            self.work.job.progress.advance(0, length as u64);
             self.work.check()?;
         }
         Ok(())

@@ -214,7 +214,7 @@ impl Work<'_> {
             put(&mut bytes, batch, place.inode, &scratch);
         }
         content.flush();
-        self.job.progress.advance(files, 0);
+        self.job.progress.advance(files, content.counted(true).unwrap_or(0));
         hash.update(if self.wants_digest() { &bytes[..] } else { &[] });
         buffers.write(Piece::Inodes { at: batch.inodes.start, bytes });
         Ok(self.wants_digest().then(|| hash.finalize().into()))

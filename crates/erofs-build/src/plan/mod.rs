@@ -94,6 +94,16 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn new(options: &BuildOptions, tree: &Tree, sets: &Sets) -> Result<Self> {
+        let narrow = Self::with_width(options, tree, sets, false)?;
+        if u32::try_from(narrow.blocks).is_ok() {
+            return Ok(narrow);
+        }
+        options.require(Feature::Addresses48)?;
+        Self::with_width(options, tree, sets, true)
+    }
+
+    /// The plan with 48-bit addresses or without.
+    pub(crate) fn with_width(options: &BuildOptions, tree: &Tree, sets: &Sets, wide: bool) -> Result<Self> {
         // Without a fingerprint the table of prefixes would cost older kernels for little, unless a kernel
         // that has it was asked for.
         let asked = |feature: Feature| options.target_kernel.is_some_and(|target| target >= feature.since());
@@ -105,7 +115,7 @@ impl Plan {
             options,
             tree,
             block_size: options.block_size.into(),
-            wide: false,
+            wide,
             plan: Self {
                 places: Vec::new(),
                 directories: Vec::new(),
@@ -114,17 +124,12 @@ impl Plan {
                 shared_block: 0,
                 meta_blocks: 0,
                 blocks: 0,
-                wide: false,
+                wide,
                 times,
                 features: BTreeSet::new(),
             },
         };
         planner.run()?;
-        if planner.plan.blocks > u64::from(u32::MAX) {
-            options.require(Feature::Addresses48)?;
-            planner.wide = true;
-            planner.run()?;
-        }
         planner.note_features();
         Ok(planner.plan)
     }
@@ -172,9 +177,7 @@ impl Planner<'_> {
             extended: false,
             chunk_bits: 0,
         };
-        self.plan.places.clear();
         self.plan.places.resize(nodes, unplaced);
-        self.plan.wide = self.wide;
 
         let table = self.plan.areas.prefix_table().0.len() as u64;
         let mut zone = Zone::new(self.block_size, HEAD_END + table);

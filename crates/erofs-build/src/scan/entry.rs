@@ -167,7 +167,7 @@ impl Reader<'_> {
 
 /// What a file that is opened later has to agree with.
 pub(crate) fn stamp(stat: &Stat) -> Stamp {
-    Stamp { dev: stat.st_dev, ino: stat.st_ino, mtime: mtime(stat) }
+    Stamp { dev: stat.st_dev, mtime: mtime(stat) }
 }
 
 pub(crate) fn mtime(stat: &Stat) -> (i64, u32) {
