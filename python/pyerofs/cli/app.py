@@ -39,6 +39,10 @@ class ReaderGoneError(Exception):
     """Nobody reads standard output any more."""
 
 
+class StoppedError(Exception):
+    """The user interrupted a command."""
+
+
 class CommandTable(click.Group):
     """A group whose commands are modules that are loaded when they are asked for."""
 
@@ -59,6 +63,8 @@ class CommandTable(click.Group):
             sys.stdout.flush()
         except BrokenPipeError:  # click would end the program with status 1
             raise ReaderGoneError from None
+        except KeyboardInterrupt as error:  # click would write an empty line
+            raise StoppedError(str(error)) from None
         return result
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -105,8 +111,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         report.complain_usage(error)
         return failure or report.USAGE
-    except (KeyboardInterrupt, click.Abort):
-        # The terminal shows ^C already; a sentence more would only be noise.
+    except (KeyboardInterrupt, StoppedError, click.Abort) as error:
+        report.warn(str(error) or "interrupted")
         return report.INTERRUPTED
     except ReaderGoneError:
         _silence_stdout()

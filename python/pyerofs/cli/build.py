@@ -105,6 +105,8 @@ def command(
         report = build(
             src, sys.stdout.buffer if to_stream else image, progress=progress, **_keywords(options)
         )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"{image}: interrupted") from None
     finally:
         if progress is not None:
             progress.close()
