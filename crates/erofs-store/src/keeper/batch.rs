@@ -2,9 +2,7 @@
 
 use super::Shared;
 use super::client::Outcome;
-use super::image::Image;
 use super::protocol::Answer;
-use super::source::Source;
 use crate::Digest;
 use crate::Domain;
 use crate::Result;
@@ -12,7 +10,6 @@ use crate::dir;
 use crate::domain::is_file;
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
-use std::sync::Arc;
 use std::sync::Condvar;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -37,7 +34,6 @@ pub(crate) struct Batch {
 struct State {
     objects: Vec<Digest>,
     since: Option<Instant>,
-    images: Vec<(Arc<Image>, Vec<Arc<Source>>)>,
     /// Calls that wait until what was published before them is durable.
     flushes: Vec<u64>,
     closed: bool,
@@ -60,12 +56,6 @@ impl Batch {
         }
     }
 
-    /// Has an image's blobs made durable, and its facts written then.
-    pub(crate) fn settle(&self, image: Arc<Image>, sources: Vec<Arc<Source>>) {
-        self.state().images.push((image, sources));
-        self.wake.notify_one();
-    }
-
     /// Has everything made durable now, and the call answered.
     pub(crate) fn flush(&self, call: u64) {
         self.state().flushes.push(call);
@@ -84,13 +74,8 @@ impl Batch {
         loop {
             let age = state.since.map(|since| since.elapsed());
             let due = age.is_some_and(|age| age >= DELAY) || state.objects.len() >= MAX_BATCH;
-            if due || state.closed || !state.images.is_empty() || !state.flushes.is_empty() {
+            if due || state.closed || !state.flushes.is_empty() {
                 let closed = state.closed;
-                // Settling an image is no reason to end a batch early.
-                if !due && !closed && state.flushes.is_empty() {
-                    let images = std::mem::take(&mut state.images);
-                    return State { images, ..State::default() };
-                }
                 return std::mem::replace(&mut *state, State { closed, ..State::default() });
             }
             state = match age {
@@ -110,9 +95,6 @@ pub(crate) fn run(shared: &Shared) {
     shared.usage.fetch_add(used, Ordering::Relaxed);
     loop {
         let work = shared.batch.next();
-        for (image, sources) in &work.images {
-            image.settle(sources);
-        }
         let result =
             if work.objects.is_empty() { Ok(()) } else { make_durable(&shared.domain, &work.objects) };
         let answer = match result {

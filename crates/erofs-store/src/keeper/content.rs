@@ -25,7 +25,12 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    /// How many bytes of the file it is, and whether it takes room on disk.
+    /// Whether it is zeros that take no room.
+    pub(crate) fn is_hole(&self) -> bool {
+        matches!(self, Self::Hole { .. })
+    }
+
+    /// How many bytes on disk it takes.
     pub(crate) fn disk_len(&self) -> u64 {
         match self {
             Self::Data { len, .. } => *len,
@@ -61,15 +66,34 @@ impl<'s> Reader<'s> {
         Ok(Digest(hasher.finalize().into()))
     }
 
+    /// The parts' bytes and their digest, of a small file without holes; `None` for any other.
+    pub(crate) fn load(&mut self, parts: &[Part], size: u64) -> Result<Option<(&[u8], Digest)>, Errno> {
+        let len = usize::try_from(size).ok().filter(|len| *len <= self.buffer.len());
+        let Some(len) = len.filter(|_| !parts.iter().any(Part::is_hole)) else { return Ok(None) };
+        let mut rest = self.buffer.get_mut(..len).unwrap_or_default();
+        for part in parts {
+            if let Part::Data { source, offset, len } = part {
+                let len = usize::try_from(*len).map_err(|_| Errno::OVERFLOW)?;
+                let (now, later) = rest.split_at_mut_checked(len).ok_or(Errno::OVERFLOW)?;
+                source.read_exact(now, *offset)?;
+                source.done_with(*offset, len as u64);
+                rest = later;
+            }
+        }
+        let bytes = self.buffer.get(..len).unwrap_or_default();
+        Ok(Some((bytes, Digest(Sha256::digest(bytes).into()))))
+    }
+
     /// Copies the parts to an empty file, holes as holes, and returns the digest of what was copied.
     pub(crate) fn copy(&mut self, parts: &[Part], to: &File, size: u64) -> Result<Digest, Errno> {
         let mut hasher = Sha256::new();
         let stop = self.stop;
-        rustix::fs::ftruncate(to, size)?;
+        if parts.iter().any(Part::is_hole) {
+            rustix::fs::ftruncate(to, size)?;
+        }
         self.read(parts, &mut |at, chunk| {
             if let Chunk::Bytes(bytes) = chunk {
-                to.write_all_at(bytes, at)
-                    .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+                write(to, bytes, at)?;
             }
             update(&mut hasher, &chunk, stop)
         })?;
@@ -79,6 +103,10 @@ impl<'s> Reader<'s> {
     /// Makes an empty file share the parts' extents, then hashes the file itself. `None` where the
     /// filesystem can't, or they don't lie on its blocks; the file is empty again then.
     pub(crate) fn clone(&mut self, parts: &[Part], to: &File, size: u64) -> Result<Option<Digest>, Errno> {
+        let hopeless = |part: &Part| matches!(part, Part::Data { source, .. } if !source.may_clone());
+        if parts.iter().any(hopeless) {
+            return Ok(None);
+        }
         let block = u64::try_from(rustix::fs::fstat(to)?.st_blksize).unwrap_or(0).max(512);
         if !share_extents(parts, to, block) {
             rustix::fs::ftruncate(to, 0)?;
@@ -183,6 +211,11 @@ fn update(hasher: &mut Sha256, chunk: &Chunk<'_>, stop: &AtomicBool) -> Result<(
         }
     }
     Ok(())
+}
+
+/// Writes all of it at a place.
+pub(crate) fn write(to: &File, bytes: &[u8], at: u64) -> Result<(), Errno> {
+    to.write_all_at(bytes, at).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
 }
 
 /// Clones every piece; false at the first that can't be.

@@ -46,6 +46,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
 
@@ -93,8 +94,8 @@ pub fn main(config_json: &str) -> Result<()> {
 #[derive(Debug)]
 struct Shared {
     domain: Domain,
-    /// `fresh/BOOT_ID`.
-    fresh: String,
+    /// Where, and with what beginning of a name, new files are made.
+    temporary_prefix: String,
     socket: OwnedFd,
     queue: Queue,
     batch: Batch,
@@ -140,7 +141,7 @@ pub fn serve(socket: OwnedFd, domain: &Domain) -> Result<()> {
     let shared = Shared {
         verity: temporary::has_verity(domain, &fresh),
         domain: domain.clone(),
-        fresh,
+        temporary_prefix: format!("{fresh}/.tmp-"),
         socket,
         queue: Queue::default(),
         batch: Batch::default(),
@@ -150,23 +151,29 @@ pub fn serve(socket: OwnedFd, domain: &Domain) -> Result<()> {
         limit: domain.effective_limit(0)?,
         evict_not_before: Mutex::default(),
     };
-    let workers = (0..WORKERS).map(|_| Worker::new(&shared)).collect::<Result<Vec<_>>>()?;
+    let shared = &shared;
+    let workers = (0..WORKERS).map(|_| Worker::new(shared)).collect::<Result<Vec<_>>>()?;
     thread::scope(|scope| {
-        let batch = spawn(scope, "keeper-batch", || batch::run(&shared));
+        let (settler, settle) = mpsc::channel();
+        let batch = spawn(scope, "keeper-batch", || batch::run(shared));
+        let settling = spawn(scope, "keeper-settler", move || reader::settle(shared, &settle));
         let workers: Result<Vec<_>> = workers
             .into_iter()
             .map(|mut worker| spawn(scope, "keeper-worker", move || worker.run()))
             .collect();
-        let (workers, started) = match (workers, batch) {
-            (Ok(workers), Ok(_)) => (workers, Ok(())),
-            (Err(error), _) | (Ok(_), Err(error)) => (Vec::new(), Err(error)),
+        // The reader is what keeps the settler: when it returns there is nothing left to settle.
+        let (threads, result) = match (workers, settling, batch) {
+            (Ok(mut threads), Ok(settling), Ok(_)) => {
+                threads.push(settling);
+                (threads, reader::run(shared, settler))
+            }
+            (Err(error), _, _) | (_, Err(error), _) | (_, _, Err(error)) => (Vec::new(), Err(error)),
         };
-        let result = started.and_then(|()| reader::run(&shared));
         shared.stopping.store(true, Ordering::Relaxed);
         shared.queue.close();
-        for worker in workers {
-            // A panic of a worker is printed by the runtime; what it published stands.
-            let _ = worker.join();
+        for thread in threads {
+            // A panic is printed by the runtime; what was published stands.
+            let _ = thread.join();
         }
         // Only now has everything that was published been added to a batch.
         shared.batch.close();

@@ -2,6 +2,7 @@
 
 use super::Shared;
 use super::client::Outcome;
+use super::content;
 use super::content::Part;
 use super::content::Reader;
 use super::queue::Job;
@@ -79,20 +80,13 @@ impl<'s> Worker<'s> {
         if job.size > MAX_OBJECT {
             return Err(Errno::FBIG);
         }
-        let domain = &self.shared.domain;
-        // A claim tells where to look, not what is there: these bytes are hashed in any case.
-        let exists = job.claimed.is_some_and(|claimed| domain.objects().contains(&claimed));
-        let (digest, temporary) = if exists {
-            (self.reader.hash(&job.parts)?, None)
-        } else {
-            let (digest, temporary) = self.make(job)?;
-            (digest, Some(temporary))
-        };
+        let (digest, temporary) = self.hash_and_fill(job)?;
         if job.claimed.is_some_and(|claimed| claimed != digest) {
             job.image.remember_lie(job.nid, digest);
             return Ok(Outcome::Mismatch { found: digest });
         }
 
+        let domain = &self.shared.domain;
         let _held = Held::new(&self.lock, false)?;
         let path = match (domain.objects().find(&digest), temporary) {
             (Some(path), _) => path,
@@ -117,25 +111,36 @@ impl<'s> Worker<'s> {
         Ok(Some(Outcome::Published(digest)))
     }
 
-    /// A new file with the job's bytes, and their digest.
-    fn make(&mut self, job: &Job) -> Result<(Digest, Temporary<'s>), Errno> {
-        let needed = job.parts.iter().map(Part::disk_len).fold(0, u64::saturating_add);
-        if !self.shared.has_room(needed) {
-            return Err(Errno::NOSPC);
+    /// The digest of the job's bytes, and a new file that holds them unless it is known to be
+    /// superfluous. A claim tells where to look, not what is there: the bytes are hashed in any case.
+    fn hash_and_fill(&mut self, job: &Job) -> Result<(Digest, Option<Temporary<'s>>), Errno> {
+        let shared = self.shared;
+        let objects = shared.domain.objects();
+        // Making a file for nothing is dear: ext4 looks for a new inode among those just deleted.
+        if let Some((bytes, digest)) = self.reader.load(&job.parts, job.size)? {
+            let wanted = job.claimed.is_none_or(|claimed| claimed == digest) && !objects.contains(&digest);
+            if !wanted {
+                return Ok((digest, None));
+            }
+            let temporary = shared.temporary(job)?;
+            content::write(temporary.file(), bytes, 0)?;
+            return Ok((digest, Some(temporary)));
         }
-        let domain = &self.shared.domain;
-        let temporary = Temporary::new(domain, &format!("{}/.tmp-", self.shared.fresh))?;
-        if let Some(digest) = self.reader.clone(&job.parts, temporary.file(), job.size)? {
-            return Ok((digest, temporary));
+        if job.claimed.is_some_and(|claimed| objects.contains(&claimed)) {
+            return Ok((self.reader.hash(&job.parts)?, None));
         }
-        let digest = self.reader.copy(&job.parts, temporary.file(), job.size)?;
-        Ok((digest, temporary))
+        let temporary = shared.temporary(job)?;
+        let digest = match self.reader.clone(&job.parts, temporary.file(), job.size)? {
+            Some(digest) => digest,
+            None => self.reader.copy(&job.parts, temporary.file(), job.size)?,
+        };
+        Ok((digest, Some(temporary)))
     }
 
     /// Gives a new object its name. Somebody else may have been quicker: then theirs is the object.
     fn link_object(&self, digest: &Digest, mut temporary: Temporary<'_>) -> Result<String, Errno> {
         let domain = &self.shared.domain;
-        temporary.seal(self.shared.verity)?;
+        let stat = temporary.seal(self.shared.verity)?;
         let path = domain.fresh_object_path(digest);
         let linked = match temporary.link(domain, &path) {
             Err(Errno::NOENT) => {
@@ -147,7 +152,6 @@ impl<'s> Worker<'s> {
         };
         match linked {
             Ok(()) => {
-                let stat = rustix::fs::fstat(temporary.file())?;
                 self.shared.usage.fetch_add(dir::disk_bytes(&stat), Ordering::Relaxed);
                 self.shared.batch.add(*digest);
                 Ok(path)
@@ -171,6 +175,15 @@ impl<'s> Worker<'s> {
 }
 
 impl Shared {
+    /// A new file for the job's bytes, if there is room for them.
+    fn temporary(&self, job: &Job) -> Result<Temporary<'_>, Errno> {
+        let needed = job.parts.iter().map(Part::disk_len).fold(0, u64::saturating_add);
+        if !self.has_room(needed) {
+            return Err(Errno::NOSPC);
+        }
+        Temporary::new(&self.domain, &self.temporary_prefix)
+    }
+
     /// Whether so many bytes more keep within the limit; evicts if they don't.
     fn has_room(&self, needed: u64) -> bool {
         self.over_limit(needed) == 0 || self.make_room(needed) && self.over_limit(needed) == 0

@@ -22,13 +22,18 @@ use std::collections::HashMap;
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::mpsc;
 
 /// How many blobs, and how many images, one server may have at a time.
 const MAX_HELD: usize = 4096;
 
 /// Reads requests until the connection ends, or until one is no request.
-pub(crate) fn run(shared: &Shared) -> Result<()> {
-    let mut reader = Reader { shared, sources: HashMap::new(), images: HashMap::new(), partial: None };
+///
+/// Mounted images go to `settler`; it gets the calls that wait for durability too, so that facts
+/// are written before they are answered.
+pub(crate) fn run(shared: &Shared, settler: mpsc::Sender<Settle>) -> Result<()> {
+    let mut reader =
+        Reader { shared, settler, sources: HashMap::new(), images: HashMap::new(), partial: None };
     let mut buffer = socket::buffer();
     let result = loop {
         match socket::receive(&shared.socket, &mut buffer) {
@@ -51,9 +56,29 @@ pub(crate) fn run(shared: &Shared) -> Result<()> {
     result
 }
 
+/// What the settler does, in order.
+#[derive(Debug)]
+pub(crate) enum Settle {
+    /// Makes an image's blobs durable, and writes its facts from then on.
+    Image(Arc<Image>, Vec<Arc<Source>>),
+    /// Has the batch made durable, and the call answered.
+    Flush(u64),
+}
+
+/// The settler's thread, apart from the batches': facts don't wait for a slow syncfs.
+pub(crate) fn settle(shared: &Shared, work: &mpsc::Receiver<Settle>) {
+    for what in work {
+        match what {
+            Settle::Image(image, sources) => image.settle(&sources),
+            Settle::Flush(call) => shared.batch.flush(call),
+        }
+    }
+}
+
 /// What the connection has told so far.
 struct Reader<'s> {
     shared: &'s Shared,
+    settler: mpsc::Sender<Settle>,
     /// `None` for a descriptor that can't be read; using it is an error of that file alone.
     sources: HashMap<SourceId, Option<Arc<Source>>>,
     images: HashMap<ImageKey, Mounted>,
@@ -109,7 +134,7 @@ impl Reader<'_> {
             }
             Request::Flush { call } => {
                 self.shared.queue.drain();
-                self.shared.batch.flush(call);
+                self.settle(Settle::Flush(call));
             }
         }
         Ok(())
@@ -130,10 +155,15 @@ impl Reader<'_> {
         let image = Image::mount(&self.shared.domain, key, &name).map_err(|error| error.errno())?;
         let image = Arc::new(image);
         self.shared.images().insert(key, Arc::clone(&image));
-        self.shared.batch.settle(Arc::clone(&image), used);
+        self.settle(Settle::Image(Arc::clone(&image), used));
         let sources = sources.iter().copied().collect();
         self.images.insert(key, Mounted { image, name, mounts: 1, sources });
         Ok(())
+    }
+
+    fn settle(&self, what: Settle) {
+        // Its thread ends only after this one.
+        let _ = self.settler.send(what);
     }
 
     fn unmount(&mut self, key: &ImageKey) {

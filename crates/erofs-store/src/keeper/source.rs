@@ -3,6 +3,7 @@
 use rustix::fs::Advice;
 use rustix::fs::FileType;
 use rustix::io::Errno;
+use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
@@ -13,9 +14,13 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
 /// Pages are dropped once so many bytes have been used, or so many runs of them.
-const DROP_BYTES: u64 = 4 << 20;
+const DROP_BYTES: u64 = 8 << 20;
 /// See [`DROP_BYTES`].
-const DROP_RUNS: usize = 256;
+const DROP_RUNS: usize = 1024;
+/// The page cache may keep so much in one folio, and drops it whole or not at all.
+const FOLIO: u64 = 2 << 20;
+/// How many runs are remembered; a file of more is forgotten and begun anew.
+const MAX_RUNS: usize = 1 << 16;
 
 /// A blob, read by offset only.
 #[derive(Debug)]
@@ -31,8 +36,52 @@ pub(crate) struct Source {
 /// What was read and need not be cached any more.
 #[derive(Debug, Default)]
 struct Used {
-    runs: Vec<(u64, u64)>,
+    /// Everything used so far, start to end; neighbours are joined.
+    all: BTreeMap<u64, u64>,
+    /// What has not been dropped yet.
+    new: Vec<(u64, u64)>,
     bytes: u64,
+}
+
+impl Used {
+    fn add(&mut self, mut start: u64, mut end: u64) {
+        self.new.push((start, end));
+        self.bytes = self.bytes.saturating_add(end - start);
+        if self.all.len() >= MAX_RUNS {
+            self.all.clear();
+        }
+        while let Some((&before, &until)) = self.all.range(..=end).next_back()
+            && until >= start
+        {
+            start = start.min(before);
+            end = end.max(until);
+            self.all.remove(&before);
+        }
+        self.all.insert(start, end);
+    }
+
+    /// What to drop now: the new runs, and as much of what was used next to them as may share a
+    /// folio with them and could not be dropped alone.
+    fn take(&mut self) -> Vec<(u64, u64)> {
+        self.bytes = 0;
+        let mut new = std::mem::take(&mut self.new);
+        new.sort_unstable();
+        let mut drops: Vec<(u64, u64)> = Vec::new();
+        for (start, end) in new {
+            let (from, until) = self
+                .all
+                .range(..=start)
+                .next_back()
+                .map_or((start, end), |(&from, &until)| (from, until.max(end)));
+            let start = start.saturating_sub(FOLIO).max(from);
+            let end = end.saturating_add(FOLIO).min(until);
+            match drops.last_mut() {
+                Some(last) if last.1 >= start => last.1 = last.1.max(end),
+                _ => drops.push((start, end)),
+            }
+        }
+        drops
+    }
 }
 
 impl Source {
@@ -88,25 +137,22 @@ impl Source {
             return;
         }
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        used.bytes = used.bytes.saturating_add(end - start);
-        match used.runs.last_mut() {
-            Some(last) if last.1 == start => last.1 = end,
-            _ => used.runs.push((start, end)),
-        }
-        if used.bytes >= DROP_BYTES || used.runs.len() >= DROP_RUNS {
-            let used = std::mem::take(&mut *used);
-            self.drop_runs(&used);
+        used.add(start, end);
+        if used.bytes >= DROP_BYTES || used.new.len() >= DROP_RUNS {
+            let runs = used.take();
+            drop(used);
+            self.drop_runs(&runs);
         }
     }
 
     /// Drops what [`Source::done_with`] has gathered.
     pub(crate) fn drop_pages(&self) {
-        let used = std::mem::take(&mut *self.used.lock().unwrap_or_else(PoisonError::into_inner));
-        self.drop_runs(&used);
+        let runs = self.used.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.drop_runs(&runs);
     }
 
-    fn drop_runs(&self, used: &Used) {
-        for &(start, end) in &used.runs {
+    fn drop_runs(&self, runs: &[(u64, u64)]) {
+        for &(start, end) in runs {
             // Advice: pages that are dirty, mapped or in memory for good stay.
             let _ = rustix::fs::fadvise(&self.file, start, NonZeroU64::new(end - start), Advice::DontNeed);
         }
@@ -131,5 +177,65 @@ impl Source {
 impl AsFd for Source {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn neighbours_are_dropped_together_since_a_folio_may_hold_both() {
+        let mut used = Used::default();
+        used.add(10 * MIB, 11 * MIB);
+        assert_eq!(used.take(), [(10 * MIB, 11 * MIB)]);
+        used.add(11 * MIB, 12 * MIB);
+        used.add(20 * MIB, 21 * MIB);
+        used.add(9 * MIB, 10 * MIB);
+        assert_eq!(used.take(), [(9 * MIB, 12 * MIB), (20 * MIB, 21 * MIB)]);
+        assert_eq!(used.take(), []);
+        assert_eq!(used.all.into_iter().collect::<Vec<_>>(), [(9 * MIB, 12 * MIB), (20 * MIB, 21 * MIB)]);
+    }
+
+    #[test]
+    fn what_overlaps_is_one_run() {
+        let mut used = Used::default();
+        for (start, end) in [(0, 10), (30, 40), (50, 60), (5, 55), (100, 101)] {
+            used.add(start, end);
+        }
+        assert_eq!(used.all.into_iter().collect::<Vec<_>>(), [(0, 60), (100, 101)]);
+    }
+
+    #[test]
+    fn pages_that_metadata_may_share_are_not_dropped() {
+        let page = rustix::param::page_size() as u64;
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(100 * page).unwrap();
+        let source = Source::new(file.into()).unwrap();
+        let runs = |offset, len| {
+            source.done_with(offset, len);
+            source.used.lock().unwrap().all = BTreeMap::new();
+            std::mem::take(&mut source.used.lock().unwrap().new)
+        };
+        assert_eq!(runs(page, 10), [(page, 2 * page)], "padding is the file's own");
+        assert_eq!(runs(page + 1, 10), []);
+        assert_eq!(runs(page + 1, 3 * page), [(2 * page, 4 * page)]);
+        assert_eq!(runs(u64::MAX - 5, 5), []);
+    }
+
+    #[test]
+    fn only_what_can_be_read_by_offset_is_a_source() {
+        let (reader, _writer) = std::io::pipe().unwrap();
+        assert!(Source::new(reader.into()).is_err());
+        assert!(Source::new(std::fs::File::open("/").unwrap().into()).is_err());
+        assert!(Source::new(std::fs::File::open("/dev/zero").unwrap().into()).is_err());
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(10).unwrap();
+        let source = Source::new(file.into()).unwrap();
+        assert!(source.holds(10, 0) && source.holds(0, 10));
+        assert!(!source.holds(1, 10) && !source.holds(11, 0) && !source.holds(u64::MAX, 2));
+        assert_eq!(source.read_exact(&mut [0; 11], 0), Err(Errno::IO));
     }
 }

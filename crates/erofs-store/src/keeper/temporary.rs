@@ -4,11 +4,17 @@ use rustix::fs::AtFlags;
 use rustix::fs::CWD;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
+use rustix::fs::Stat;
 use rustix::io::Errno;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
+
+/// What objects are; whoever makes a file may write it until it is closed.
+const READ_ONLY: Mode = Mode::RUSR.union(Mode::RGRP).union(Mode::ROTH);
+/// All that a mode may say.
+const ALL: Mode = Mode::from_raw_mode(0o7777);
 
 /// A new file without a name, or, where the filesystem has no `O_TMPFILE`, with a hidden one that
 /// goes away with this value.
@@ -26,14 +32,13 @@ impl<'d> Temporary<'d> {
         let directory = directory.as_fd();
         let folder = prefix.rsplit_once('/').map_or(".", |(folder, _)| folder);
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
-        let mode = Mode::RUSR | Mode::WUSR;
-        match rustix::fs::openat(directory, folder, flags | OFlags::TMPFILE, mode) {
+        match rustix::fs::openat(directory, folder, flags | OFlags::TMPFILE, READ_ONLY) {
             Ok(file) => Ok(Self { file: file.into(), directory, name: None }),
             // EISDIR is what a filesystem says that has never heard of the flag.
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
                 let name = crate::dir::unique_name(prefix)?;
                 let flags = flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-                let file = rustix::fs::openat(directory, &name, flags, mode)?.into();
+                let file = rustix::fs::openat(directory, &name, flags, READ_ONLY)?.into();
                 Ok(Self { file, directory, name: Some(name) })
             }
             Err(errno) => Err(errno),
@@ -46,8 +51,12 @@ impl<'d> Temporary<'d> {
     }
 
     /// Makes the file unwritable: for good with fs-verity, and by its mode in any case.
-    pub(crate) fn seal(&mut self, verity: bool) -> Result<(), Errno> {
-        rustix::fs::fchmod(&self.file, Mode::RUSR | Mode::RGRP | Mode::ROTH)?;
+    pub(crate) fn seal(&mut self, verity: bool) -> Result<Stat, Errno> {
+        let stat = rustix::fs::fstat(&self.file)?;
+        // The process' umask may have taken something away.
+        if Mode::from_raw_mode(stat.st_mode) & ALL != READ_ONLY {
+            rustix::fs::fchmod(&self.file, READ_ONLY)?;
+        }
         if verity {
             // The kernel wants to see no writer, so the only one is replaced by a reader.
             let flags = OFlags::RDONLY | OFlags::CLOEXEC;
@@ -55,7 +64,7 @@ impl<'d> Temporary<'d> {
             self.file = reader.into();
             erofs_sys::fsverity_enable(&self.file, erofs_sys::VerityHash::Sha256)?;
         }
-        Ok(())
+        Ok(stat)
     }
 
     /// Gives the file a name, at a path below `at`.

@@ -70,6 +70,7 @@ fn equal_files_of_two_images_are_one_inode() {
     assert_eq!(keeper.publish(&publish), Outcome::Published(digest));
     assert_eq!(inode(&setup.by_nid(&key(1), 7)).0, inode(&setup.by_nid(&key(2), 9)).0);
 
+    keeper.client.flush().unwrap();
     let report = setup.domain.stat(&[key(1), key(2)]).unwrap();
     assert_eq!((report.objects, report.bytes, report.saved_bytes), (1, 300_000, 300_000));
     assert_eq!(report.resident_bytes, Some(300_000), "the object's pages stay: readers share them");
