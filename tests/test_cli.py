@@ -134,8 +134,10 @@ def test_json_is_an_object_a_line_with_raw_names_where_needed(run: Any, image: s
     assert rows["/link"]["target"] == "sub/inner.txt"
     assert (rows["/null"]["major"], rows["/null"]["minor"]) == (1, 3)
     odd = rows["/n\udcff"]
+    assert base64.b64decode(odd["name_b64"]) == b"n\xff"
     assert base64.b64decode(odd["path_b64"]) == b"/n\xff"
-    assert "path_b64" not in rows["/file.txt"]
+    assert rows["/file.txt"]["name"] == "file.txt"
+    assert not any(key.endswith("_b64") for key in rows["/file.txt"])
 
 
 def test_cat_follows_links_and_goes_on_behind_an_error(run: Any, image: str) -> None:

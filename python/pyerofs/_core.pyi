@@ -165,7 +165,7 @@ class Image:
     def read_link(self, nid: int) -> bytes:
         """Return the target of a symbolic link."""
 
-    def xattrs(self, nid: int) -> list[tuple[bytes, bytes]]:  # type: ignore[valid-type]
+    def xattrs(self, nid: int) -> list[list[bytes]]:  # type: ignore[valid-type]
         """Return the extended attributes that Linux would list."""
 
     def xattr(self, nid: int, name: bytes) -> bytes | None:

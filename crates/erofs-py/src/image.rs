@@ -16,6 +16,9 @@ use pyo3::types::{PyBytes, PyDict};
 use crate::errors::Failure;
 use crate::source::blob;
 
+/// Where a run of data lies: offset in the file, length, offset in the blob or None for a hole, blob.
+type Run = (u64, u64, Option<u64>, usize);
+
 /// An open image.
 #[pyclass(frozen, module = "pyerofs._core")]
 pub(crate) struct Image {
@@ -60,11 +63,12 @@ impl Image {
             .iter()
             .fold(primary.length, |sum, device| Some(sum?.saturating_add(device.length?)))
             .unwrap_or(u64::MAX);
-        let mut options = OpenOptions::default();
-        options.devices = devices.into_iter().map(|device| device.source).collect();
-        options.offset = offset;
-        options.profile = profile_of(profile)?;
-        set_limits(&mut options.limits, &limits)?;
+        let options = OpenOptions {
+            devices: devices.into_iter().map(|device| device.source).collect(),
+            offset,
+            profile: profile_of(profile)?,
+            limits: limits_of(&limits)?,
+        };
         let image = py.detach(|| erofs_image::Image::open(primary.source, options))?;
         Ok(Self { open: RwLock::new(Some(Arc::new(image))), stored })
     }
@@ -128,13 +132,9 @@ impl Image {
         Ok(PyBytes::new(py, &target))
     }
 
-    fn xattrs<'py>(
-        &self,
-        py: Python<'py>,
-        nid: u64,
-    ) -> Result<Vec<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)>, Failure> {
+    fn xattrs<'py>(&self, py: Python<'py>, nid: u64) -> Result<Vec<[Bound<'py, PyBytes>; 2]>, Failure> {
         let found = self.ask(py, nid, erofs_image::Image::xattrs)?;
-        let pair = |Xattr { name, value, .. }| (PyBytes::new(py, &name), PyBytes::new(py, &value));
+        let pair = |Xattr { name, value, .. }| [PyBytes::new(py, &name), PyBytes::new(py, &value)];
         Ok(found.into_iter().map(pair).collect())
     }
 
@@ -154,7 +154,7 @@ impl Image {
     }
 
     /// Where the data lies: (offset in the file, length, offset in the blob or None for a hole, blob).
-    fn extents(&self, py: Python<'_>, nid: u64) -> Result<Vec<(u64, u64, Option<u64>, usize)>, Failure> {
+    fn extents(&self, py: Python<'_>, nid: u64) -> Result<Vec<Run>, Failure> {
         self.ask(py, nid, |image, inode| {
             image
                 .extents(inode)
@@ -275,7 +275,8 @@ fn profile_of(name: &str) -> Result<Profile, Failure> {
         .ok_or_else(|| Failure::value(format!("profile: '{name}' is none of core, plain and full")))
 }
 
-fn set_limits(limits: &mut Limits, given: &HashMap<String, u64>) -> Result<(), Failure> {
+fn limits_of(given: &HashMap<String, u64>) -> Result<Limits, Failure> {
+    let mut limits = Limits::default();
     for (name, value) in given {
         let field = match name.as_str() {
             "depth" => &mut limits.depth,
@@ -291,7 +292,7 @@ fn set_limits(limits: &mut Limits, given: &HashMap<String, u64>) -> Result<(), F
         };
         *field = *value;
     }
-    Ok(())
+    Ok(limits)
 }
 
 /// The superblock as values.

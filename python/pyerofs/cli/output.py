@@ -42,6 +42,7 @@ def entry_fields(entry: Entry) -> dict[str, Any]:
     """Return the JSON fields that every listing has for an entry."""
     inode = entry.inode()
     fields: dict[str, Any] = {
+        **name_fields(entry.name),
         **name_fields(entry.path, "path"),
         "type": file_type(inode.mode),
         "nid": inode.nid,

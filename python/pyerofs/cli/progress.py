@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
     from ..builder import BuildProgress
 
@@ -23,20 +23,23 @@ class BuildBar:
         self._began = time.monotonic()
         self._bar: Progress | None = None
         self._phase = ""
+        self._task: TaskID | None = None
 
     def __call__(self, state: BuildProgress) -> None:
         if self._bar is None:
             if time.monotonic() - self._began < _PATIENCE:
                 return
             self._bar = _new_bar()
-            self._task = self._bar.add_task("", total=None, files=0)
             self._bar.start()
+        # Only packing knows how much there is to do; the other phases show that they are alive.
+        total = state.total_bytes if state.phase == "pack" else None
         if state.phase != self._phase:
             self._phase = state.phase
-            self._bar.reset(self._task, description=_TITLES[state.phase], total=state.total_bytes or None)
-        self._bar.update(
-            self._task, completed=state.bytes, total=state.total_bytes or None, files=state.files
-        )
+            if self._task is not None:
+                self._bar.remove_task(self._task)
+            self._task = self._bar.add_task(_TITLES[state.phase], total=total, files=0)
+        assert self._task is not None, "a phase has begun"
+        self._bar.update(self._task, completed=state.bytes, total=total, files=state.files)
 
     def close(self) -> None:
         """Take the bar off the screen."""

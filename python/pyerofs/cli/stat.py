@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import UnsupportedFeature
 from . import report
 from .options import complete_entry, image_options, json_option, name_image, opened
 from .output import emit_json, entry_fields, file_type, name_fields, shown, time_text, write
@@ -51,15 +52,20 @@ def _facts(entry: Entry) -> dict[str, Any]:
         {**name_fields(name), **name_fields(value.decode(errors="surrogateescape"), "value")}
         for name, value in xattrs.items()
     ]
-    facts["extents"] = [
-        {"offset": start, "length": length, "blob": blob, "blob_offset": place}
-        for start, length, place, blob in (entry.extents() if _has_data(mode) else ())
-    ]
+    facts["extents"] = _extents(entry) if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else []
     return facts
 
 
-def _has_data(mode: int) -> bool:
-    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+def _extents(entry: Entry) -> list[dict[str, int | None]] | None:
+    """Return where the data lies; None for compressed data, which is not read yet."""
+    try:
+        found = entry.extents()
+    except UnsupportedFeature:
+        return None
+    return [
+        {"offset": start, "length": length, "blob": blob, "blob_offset": place}
+        for start, length, place, blob in found
+    ]
 
 
 def _show(entry: Entry, facts: dict[str, Any]) -> None:
@@ -86,7 +92,7 @@ def _show(entry: Entry, facts: dict[str, Any]) -> None:
         text = value.decode("ascii", "replace")
         readable = text if text.isascii() and text.isprintable() else f"0x{value.hex()}"
         lines.append(f"Xattr:       {shown(name)} = {readable}")
-    for extent in facts["extents"]:
+    for extent in facts["extents"] or ():
         place = "hole"
         if extent["blob_offset"] is not None:
             place = f"blob {extent['blob']} at {extent['blob_offset']}"
