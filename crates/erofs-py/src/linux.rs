@@ -127,7 +127,7 @@ pub(crate) fn setns(namespace: RawFd) -> Result<()> {
     erofs_sys::setns(borrowed(namespace)?).map_err(errno)
 }
 
-/// Whether this process has CAP_SYS_ADMIN in its own user namespace.
+/// Whether this process has `CAP_SYS_ADMIN` in its own user namespace.
 #[pyfunction]
 pub(crate) fn has_sys_admin() -> Result<bool> {
     let sets = rustix::thread::capabilities(None).map_err(errno)?;
