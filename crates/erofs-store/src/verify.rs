@@ -101,12 +101,29 @@ impl Domain {
         for problem in &mut report.problems {
             let name = dir::unique_name(&problem.path.replace('/', "_"))
                 .map_err(|errno| self.io("name", QUARANTINE, errno))?;
+            self.remove_fresh_name(&problem.path)?;
             rustix::fs::renameat(self, &problem.path, self, format!("{QUARANTINE}/{name}"))
                 .map_err(|errno| self.io("put aside", &problem.path, errno))?;
             problem.repaired = true;
         }
         self.promote()?;
         self.remove_fresh()
+    }
+}
+
+impl Domain {
+    /// Removes the other name of a bad inode, or it would be made durable again.
+    fn remove_fresh_name(&self, path: &str) -> Result<()> {
+        let Some(name) = path.strip_prefix("objects/") else { return Ok(()) };
+        let fresh = format!("{}/{name}", self.fresh_path());
+        let inode = |path: &str| {
+            rustix::fs::statat(self, path, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| stat.st_ino)
+        };
+        if inode(path) != inode(&fresh) {
+            return Ok(());
+        }
+        dir::gone_is_fine(rustix::fs::unlinkat(self, &fresh, AtFlags::empty()))
+            .map_err(|errno| self.io("delete", &fresh, errno))
     }
 }
 

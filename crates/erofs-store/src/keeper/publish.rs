@@ -186,7 +186,9 @@ impl Shared {
 
     /// Whether so many bytes more keep within the limit; evicts if they don't.
     fn has_room(&self, needed: u64) -> bool {
-        self.over_limit(needed) == 0 || self.make_room(needed) && self.over_limit(needed) == 0
+        let over = self.over_limit(needed);
+        // A twentieth more, so that it is not called for every file.
+        over == 0 || self.make_room(over.saturating_add(self.limit / 20)) && self.over_limit(needed) == 0
     }
 
     fn over_limit(&self, needed: u64) -> u64 {
@@ -194,14 +196,12 @@ impl Shared {
         used.saturating_sub(self.limit)
     }
 
-    /// Evicts what is needed and a twentieth of the limit more, so that it is not called for every
-    /// file. Whether anything was freed.
-    fn make_room(&self, needed: u64) -> bool {
+    /// Evicts until so many bytes are free that were not. Whether any were.
+    fn make_room(&self, wanted: u64) -> bool {
         let mut not_before = self.evict_not_before.lock().unwrap_or_else(PoisonError::into_inner);
         if not_before.is_some_and(|not_before| Instant::now() < not_before) {
             return false;
         }
-        let wanted = self.over_limit(needed).max(needed).saturating_add(self.limit / 20);
         let keep = self.mounted_digests();
         // An eviction that fails frees nothing, and the file is served unshared.
         let freed = evict::make_room(&self.domain, wanted, &keep).unwrap_or(0);

@@ -1,5 +1,5 @@
 //! How fast a keeper is. Not judged, since it depends on the disk: run with
-//! `cargo test --release -p erofs-store -- --ignored --nocapture speed`.
+//! `cargo test --release -p erofs-store -- --ignored --nocapture --test-threads 1`.
 #![expect(clippy::print_stderr, reason = "the numbers are what this is for")]
 
 use crate::common::Setup;
@@ -14,15 +14,30 @@ use std::sync::mpsc;
 use std::time::Duration;
 use std::time::Instant;
 
-#[test]
-#[ignore = "a measurement"]
-fn speed() {
+fn setup() -> Setup {
     let setup = Setup::new();
     setup.domain.set_limit(Some(1 << 40)).unwrap();
+    setup
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn speed_of_small_files() {
+    let setup = setup();
     small(&setup, 50_000, 4096);
     small(&setup, 50_000, 12_000);
-    large(&setup);
-    latency(&setup);
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn speed_of_a_large_file() {
+    large(&setup());
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn speed_of_one_file_at_a_time() {
+    latency(&setup());
 }
 
 fn report(what: &str, time: Duration, count: u64, bytes: u64) {
