@@ -8,7 +8,9 @@ with pyerofs.mount("a.erofs", domain="tools") as a, pyerofs.mount("b.erofs", dom
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass, fields
+from errno import EBUSY
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _core
@@ -17,11 +19,15 @@ from .mounting.paths import DOMAIN_NAME, domain_path, domains_root
 from .mounting.server import connect_running
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 __all__ = ["Domain", "DomainGc", "DomainImage", "DomainProblem", "DomainStat", "DomainVerify"]
 
 T = TypeVar("T")
+
+#: Seconds in which a server that has nothing left to serve has surely ended, and its keeper with it.
+LINGER = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +179,17 @@ class Domain:
     def _open(self) -> _core.Domain:
         return _core.Domain.open(self.path)
 
+    def _when_free(self, work: Callable[[], T]) -> T:
+        """Do what needs the domain alone. A server stays for a moment after its last mount: its end is waited for."""
+        deadline = time.monotonic() + LINGER
+        while True:
+            try:
+                return work()
+            except OSError as error:
+                if error.errno != EBUSY or time.monotonic() > deadline or self.mounted_images():
+                    raise
+            time.sleep(0.05)
+
     def mounted_images(self) -> list[str]:
         """The key of the image of every mount in this domain; one that is mounted twice comes twice.
 
@@ -212,7 +229,10 @@ class Domain:
             FileNotFoundError: there is no such domain.
             OSError: EBUSY while something is mounted in it.
         """
-        report = self._open().gc(keep_bytes=keep_bytes, older_than=older_than, dry_run=dry_run)
+        opened = self._open()
+        report = self._when_free(
+            lambda: opened.gc(keep_bytes=keep_bytes, older_than=older_than, dry_run=dry_run)
+        )
         return _value(DomainGc, json.loads(report))
 
     def verify(self, *, repair: bool = False) -> DomainVerify:
@@ -225,7 +245,8 @@ class Domain:
             FileNotFoundError: there is no such domain.
             OSError: EBUSY with ``repair`` while something is mounted in it.
         """
-        values = json.loads(self._open().verify(repair=repair))
+        opened = self._open()
+        values = json.loads(self._when_free(lambda: opened.verify(repair=repair)))
         values["problems"] = [_value(DomainProblem, problem) for problem in values["problems"]]
         return _value(DomainVerify, values)
 
@@ -244,4 +265,4 @@ class Domain:
             FileNotFoundError: there is no such domain.
             OSError: EBUSY while something is mounted in it.
         """
-        _core.Domain.remove(self.path)
+        self._when_free(lambda: _core.Domain.remove(self.path))
