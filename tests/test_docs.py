@@ -1,7 +1,8 @@
 """The examples of README and the guides do what they show.
 
-A fenced block `console` is run line by line (what follows `$ `) by a shell, a block `python` by the interpreter, both in
-a directory with a small tree `stack`. A block marked `norun` needs a mount point or an account of the reader's own.
+A fenced block `console` is run line by line (what follows `$ `) by a shell, a block `python` by the
+interpreter, both in a directory with a small tree `stack`. A block marked `norun` needs a mount point or
+an account of the reader's own.
 """
 
 from __future__ import annotations

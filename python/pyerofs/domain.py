@@ -180,7 +180,7 @@ class Domain:
         return _core.Domain.open(self.path)
 
     def _when_free(self, work: Callable[[], T]) -> T:
-        """Do what needs the domain alone. A server stays for a moment after its last mount: its end is waited for."""
+        """Do what needs the domain alone; a server that lingers after its last mount is waited for."""
         deadline = time.monotonic() + LINGER
         while True:
             try:

@@ -76,8 +76,8 @@ def make_overlay(request: MountRequest, server: Connection) -> int:
         server.mount(
             request.image, mount_id=request.id, kind="overlay", devices=devices, owners=request.owners
         )
-        # Overlayfs copies mode and owner of the root as they are in memory, and FUSE knows them only once it has
-        # asked: without this the root would be nobody's and closed to all but the privileged.
+        # Overlayfs copies mode and owner of the root as they are in memory, and FUSE knows them only once it
+        # has asked: without this the root would be nobody's and closed to all but the privileged.
         os.stat(meta)
         objects, fresh = _domain_layers(request.domain, mine)
         try:
