@@ -103,8 +103,7 @@ impl<'s> Reader<'s> {
     /// Makes an empty file share the parts' extents, then hashes the file itself. `None` where the
     /// filesystem can't, or they don't lie on its blocks; the file is empty again then.
     pub(crate) fn clone(&mut self, parts: &[Part], to: &File, size: u64) -> Result<Option<Digest>, Errno> {
-        let hopeless = |part: &Part| matches!(part, Part::Data { source, .. } if !source.may_clone());
-        if parts.iter().any(hopeless) {
+        if !may_share(parts) {
             return Ok(None);
         }
         let block = u64::try_from(rustix::fs::fstat(to)?.st_blksize).unwrap_or(0).max(512);
@@ -218,6 +217,24 @@ pub(crate) fn write(to: &File, bytes: &[u8], at: u64) -> Result<(), Errno> {
     to.write_all_at(bytes, at).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
 }
 
+/// Whether it is worth trying to share the parts' extents: no blob of theirs has refused yet, and they
+/// lie on blocks.
+pub(crate) fn may_share(parts: &[Part]) -> bool {
+    const SMALLEST_BLOCK: u64 = 4096;
+    let mut at: u64 = 0;
+    parts.iter().all(|part| match part {
+        Part::Hole { len } => {
+            at = at.saturating_add(*len);
+            true
+        }
+        Part::Data { source, offset, len } => {
+            let aligned = at.is_multiple_of(SMALLEST_BLOCK) && offset.is_multiple_of(SMALLEST_BLOCK);
+            at = at.saturating_add(*len);
+            aligned && source.may_clone()
+        }
+    })
+}
+
 /// Clones every piece; false at the first that can't be.
 fn share_extents(parts: &[Part], to: &File, block: u64) -> bool {
     let mut at: u64 = 0;
@@ -229,8 +246,7 @@ fn share_extents(parts: &[Part], to: &File, block: u64) -> bool {
                 let last = index + 1 == parts.len();
                 let Some(whole) = len.checked_next_multiple_of(block) else { return false };
                 let aligned = at.is_multiple_of(block) && offset.is_multiple_of(block);
-                if !source.may_clone() || !aligned || !(whole == *len || last && source.holds(*offset, whole))
-                {
+                if !aligned || !(whole == *len || last && source.holds(*offset, whole)) {
                     return false;
                 }
                 if let Err(errno) = erofs_sys::clone_range(source.as_ref(), *offset, whole, to, at) {

@@ -45,13 +45,18 @@ impl<'s> Worker<'s> {
     /// Works until the queue is closed.
     pub(crate) fn run(&mut self) {
         while let Some(job) = self.shared.queue.take() {
-            let outcome = self.publish(&job);
-            self.shared.answer_publish(job.call, outcome);
-            if self.shared.queue.finish(&job) {
-                for part in &job.parts {
-                    if let Part::Data { source, .. } = part {
-                        source.drop_pages();
-                    }
+            self.run_one(&job);
+        }
+    }
+
+    /// Publishes a file that the queue gave out.
+    pub(crate) fn run_one(&mut self, job: &Job) {
+        let outcome = self.publish(job);
+        self.shared.answer_publish(job.call, outcome);
+        if self.shared.queue.finish(job) {
+            for part in &job.parts {
+                if let Part::Data { source, .. } = part {
+                    source.drop_pages();
                 }
             }
         }
@@ -116,8 +121,11 @@ impl<'s> Worker<'s> {
     fn hash_and_fill(&mut self, job: &Job) -> Result<(Digest, Option<Temporary<'s>>), Errno> {
         let shared = self.shared;
         let objects = shared.domain.objects();
-        // Making a file for nothing is dear: ext4 looks for a new inode among those just deleted.
-        if let Some((bytes, digest)) = self.reader.load(&job.parts, job.size)? {
+        // Where extents can't be shared a small file is hashed before anything is made, for making it in
+        // vain is dear: ext4 looks for a new inode among those that were just deleted.
+        if !content::may_share(&job.parts)
+            && let Some((bytes, digest)) = self.reader.load(&job.parts, job.size)?
+        {
             let wanted = job.claimed.is_none_or(|claimed| claimed == digest) && !objects.contains(&digest);
             if !wanted {
                 return Ok((digest, None));

@@ -15,6 +15,8 @@ use std::sync::PoisonError;
 /// Files beyond this are made one at a time, so that somebody is always free for the small ones
 /// that a process waits for.
 const LARGE: u64 = 4 << 20;
+/// Files up to this may be made by the reader itself, which saves waking a worker.
+const TINY: u64 = 64 << 10;
 /// The reader stops reading while so many files are under way or waiting.
 const MAX_JOBS: usize = 8192;
 /// The same for the sum of their pieces.
@@ -76,17 +78,23 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a job; waits while there are too many.
-    pub(crate) fn push(&self, job: Job) {
+    /// Adds a job; waits while there are too many. With `alone` a small one comes back, started, if
+    /// there is no other: the caller runs it then.
+    pub(crate) fn push(&self, job: Job, alone: bool) -> Option<Job> {
         let mut state = self.state();
         while !state.closed && (state.jobs >= MAX_JOBS || state.pieces >= MAX_PIECES) {
             state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        let alone = alone && state.jobs == 0 && job.size <= TINY;
         state.jobs += 1;
         state.pieces += job.parts.len();
+        if alone {
+            return state.take_off(job);
+        }
         state.enqueue(job);
         drop(state);
         self.work.notify_one();
+        None
     }
 
     /// The next job, once there is one; `None` at the end.

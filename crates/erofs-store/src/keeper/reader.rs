@@ -10,6 +10,7 @@ use super::protocol::Answer;
 use super::protocol::File;
 use super::protocol::MAX_PIECES;
 use super::protocol::Request;
+use super::publish::Worker;
 use super::queue::Job;
 use super::socket;
 use super::source::Source;
@@ -32,8 +33,14 @@ const MAX_HELD: usize = 4096;
 /// Mounted images go to `settler`; it gets the calls that wait for durability too, so that facts
 /// are written before they are answered.
 pub(crate) fn run(shared: &Shared, settler: mpsc::Sender<Settle>) -> Result<()> {
-    let mut reader =
-        Reader { shared, settler, sources: HashMap::new(), images: HashMap::new(), partial: None };
+    let mut reader = Reader {
+        shared,
+        worker: Worker::new(shared)?,
+        settler,
+        sources: HashMap::new(),
+        images: HashMap::new(),
+        partial: None,
+    };
     let mut buffer = socket::buffer();
     let result = loop {
         match socket::receive(&shared.socket, &mut buffer) {
@@ -78,6 +85,8 @@ pub(crate) fn settle(shared: &Shared, work: &mpsc::Receiver<Settle>) {
 /// What the connection has told so far.
 struct Reader<'s> {
     shared: &'s Shared,
+    /// For a small file that is asked for alone: waking somebody would take longer.
+    worker: Worker<'s>,
     settler: mpsc::Sender<Settle>,
     /// `None` for a descriptor that can't be read; using it is an error of that file alone.
     sources: HashMap<SourceId, Option<Arc<Source>>>,
@@ -181,7 +190,13 @@ impl Reader<'_> {
 
     fn publish(&mut self, call: u64, file: File) {
         match self.check(call, file) {
-            Ok(job) => self.shared.queue.push(job),
+            Ok(job) => {
+                // With more to read the workers are better at it, since there are two of them.
+                let alone = rustix::io::ioctl_fionread(&self.shared.socket) == Ok(0);
+                if let Some(job) = self.shared.queue.push(job, alone) {
+                    self.worker.run_one(&job);
+                }
+            }
             Err(errno) => self.shared.answer_publish(call, Outcome::Io(errno.raw_os_error())),
         }
     }

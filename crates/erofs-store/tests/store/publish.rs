@@ -269,3 +269,32 @@ fn when_the_keeper_ends_nobody_waits_for_ever() {
     assert!(client.flush().is_err());
     assert!(client.register_source(blob.as_fd()).is_err());
 }
+
+#[test]
+fn where_extents_can_be_shared_an_object_takes_no_room() {
+    let setup = Setup::new();
+    let content = bytes(13, 96 << 20);
+    let (blob, offsets) = blob(setup.root.path(), &[b"something before it", &content[..content.len() - 100]]);
+    blob.sync_all().unwrap();
+    let probe = tempfile::tempfile_in(setup.root.path()).unwrap();
+    if erofs_sys::clone_range(&blob, 0, 4096, &probe, 0).is_err() {
+        return crate::process::skip("this filesystem shares no extents");
+    }
+    let free = || rustix::fs::statvfs(setup.root.path()).unwrap().f_bavail * 4096;
+    let before = free();
+    let keeper = setup.keeper();
+    let source = keeper.mount(key(1), &blob);
+    let len = content.len() - 100;
+    let publish = whole(key(1), 1, None, source, offsets[1], len);
+    let digest = sha256(&content[..len]);
+    assert_eq!(keeper.publish(&publish), Outcome::Published(digest));
+    let small = whole(key(1), 2, None, source, offsets[1] + 4096, 5000);
+    assert_eq!(keeper.publish(&small), Outcome::Published(sha256(&content[4096..9096])));
+    keeper.end();
+    // Other tests take and free some in the meantime.
+    let taken = before.saturating_sub(free());
+    assert!(taken < 48 << 20, "{taken} bytes were taken");
+    assert_eq!(fs::read(setup.object(&digest)).unwrap(), content[..len]);
+    let stat = setup.domain.stat(&[]).unwrap();
+    assert_eq!(stat.resident_bytes, Some(stat.bytes), "what readers share is in the page cache");
+}
