@@ -18,7 +18,7 @@ use fuse_dev::{Attr, Entry, FOREVER, Filesystem, OpenFlags, Reply, Request};
 use rustix::io::Errno;
 
 use crate::control::Owners;
-use crate::sharing::{Made, Sharing};
+use crate::sharing::{Made, Sharing, Wants};
 use crate::tree::Tree;
 
 const ROOT: u64 = 1;
@@ -86,7 +86,7 @@ impl LazyFs {
             return reply.negative(Duration::ZERO);
         };
         let attr = self.file(&inode, node);
-        self.sharing.make(request, &inode, move |made| {
+        self.sharing.make(request, &inode, Wants::Link, move |made| {
             match made {
                 Made::Object(_) => reply.negative(Duration::ZERO),
                 // For ever, since overlayfs keeps the file that it found: if its name went away when the object comes, whoever has

@@ -12,7 +12,7 @@ use erofs_store::Digest;
 use fuse_dev::{Backing, Filesystem, OpenFlags, Reply, Request};
 use rustix::io::Errno;
 
-use crate::sharing::{Made, Sharing};
+use crate::sharing::{Made, Sharing, Wants};
 use crate::tree::Tree;
 
 /// Files whose bytes the kernel takes from objects.
@@ -154,7 +154,7 @@ impl Filesystem for PassthroughFs {
             return self.opened(nid, Made::Unshared, reply);
         }
         let myself = self.myself.clone();
-        self.sharing.make(request, &inode, move |made| match myself.upgrade() {
+        self.sharing.make(request, &inode, Wants::Object, move |made| match myself.upgrade() {
             Some(myself) => myself.opened(nid, made, reply),
             None => reply.error(Errno::NOTCONN),
         });

@@ -58,6 +58,15 @@ pub(crate) enum Made {
     NotYet,
 }
 
+/// What a request needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wants {
+    /// The object, by its own name.
+    Object,
+    /// The object under the name `.v/KEY/NID`, which only a keeper of this boot makes.
+    Link,
+}
+
 type Callback = Box<dyn FnOnce(Made) + Send>;
 
 /// One image in a domain.
@@ -83,6 +92,8 @@ pub(crate) struct Sharing {
 struct State {
     /// Facts whose objects were seen; an object stays while its image is mounted.
     present: HashMap<u64, Digest>,
+    /// Files that the keeper published for this mount.
+    linked: HashSet<u64>,
     false_claims: HashSet<u64>,
     failed: HashMap<u64, Instant>,
     flights: HashMap<u64, Flight>,
@@ -189,15 +200,18 @@ impl Sharing {
         &self,
         request: &Request,
         inode: &Inode,
+        wants: Wants,
         callback: impl FnOnce(Made) + Send + 'static,
     ) {
         let nid = inode.nid;
-        if let Some(digest) = self.object(nid) {
+        let known = if wants == Wants::Object { self.object(nid) } else { None };
+        if let Some(digest) = known {
             return callback(Made::Object(digest));
         }
         let now = Instant::now();
         let mut state = self.lock();
-        if let Some(digest) = state.present.get(&nid).copied() {
+        let known = state.present.get(&nid).copied();
+        if let Some(digest) = known.filter(|_| wants == Wants::Object || state.linked.contains(&nid)) {
             drop(state);
             return callback(Made::Object(digest));
         }
@@ -336,6 +350,7 @@ impl Sharing {
         match made {
             Made::Object(digest) => {
                 state.present.insert(nid, digest);
+                state.linked.insert(nid);
                 state.failed.remove(&nid);
             }
             Made::FalseClaim => {
