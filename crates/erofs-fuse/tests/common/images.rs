@@ -168,3 +168,17 @@ pub fn xattr(path: &Path, name: &[u8]) -> rustix::io::Result<Vec<u8>> {
     value.truncate(len);
     Ok(value)
 }
+
+/// An access ACL that lets `user` read, and nobody else beside the owner.
+pub fn set_acl(path: &Path, user: u32) {
+    let mut acl = 2_u32.to_le_bytes().to_vec();
+    let undefined = u32::MAX;
+    for (tag, permissions, id) in
+        [(1, 6, undefined), (2, 4, user), (4, 0, undefined), (0x10, 4, undefined), (0x20, 0, undefined)]
+    {
+        acl.extend(u16::to_le_bytes(tag));
+        acl.extend(u16::to_le_bytes(permissions));
+        acl.extend(u32::to_le_bytes(id));
+    }
+    set_xattr(path, "system.posix_acl_access", &acl);
+}

@@ -166,6 +166,8 @@ impl Server {
     pub fn overlay(&self, image: &Path) -> Tree {
         let ((meta_device, meta), (lazy_device, lazy)) = (fuse_mount(), fuse_mount());
         self.mount("overlay", image, &[&meta_device, &lazy_device]);
+        // Overlayfs copies the root's mode and owner as they are in memory, and FUSE knows them once it has asked.
+        rustix::fs::fstat(&meta).unwrap();
         let domain = self.domain.as_ref().unwrap();
         let (objects, fresh) = (domain.objects_dir().unwrap(), domain.fresh_dir().unwrap());
         let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).unwrap();
