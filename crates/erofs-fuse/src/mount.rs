@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use erofs_image::{FileSource, Image, OpenOptions, Profile, ReadAt};
-use erofs_store::{Domain, ImageKey, KeeperClient};
+use erofs_store::{Domain, DomainLock, ImageKey, KeeperClient};
 use fuse_dev::{Config, Connection, Filesystem};
 use rustix::fs::{Advice, fadvise};
 
@@ -30,6 +30,8 @@ const PREFETCH: u64 = 64 << 20;
 #[derive(Debug)]
 pub(crate) struct Sharer {
     pub(crate) domain: Domain,
+    /// Keeps objects from being removed also when the keeper has died, for as long as this server lives.
+    pub(crate) _lock: DomainLock,
     pub(crate) keeper: Arc<KeeperClient>,
     pub(crate) ticker: Arc<Ticker>,
 }

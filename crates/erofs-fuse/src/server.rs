@@ -63,8 +63,10 @@ pub fn main(config_json: &str) -> Result<()> {
         (Some(keeper), Some(domain)) => {
             let keeper = fd::duplicate(keeper).map_err(|error| Error::io("keeper socket", error))?;
             let domain = fd::duplicate(domain).map_err(|error| Error::io("domain", error))?;
+            let domain = Domain::from_fd(domain)?;
             Some(Sharer {
-                domain: Domain::from_fd(domain)?,
+                _lock: domain.lock_shared()?,
+                domain,
                 keeper: Arc::new(KeeperClient::new(keeper)?),
                 ticker: Arc::new(Ticker::start().map_err(|error| Error::io("thread", error))?),
             })

@@ -29,6 +29,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Bytes a second that the keeper is taken to read and hash before it has shown what it does.
 const FIRST_RATE: u64 = 400 << 20;
 
+/// What it is never taken to be below: it may have been slow for being busy, and what is not made in time is cached twice.
+const SLOWEST_RATE: u64 = 50 << 20;
+
 /// Only files of at least this size tell how fast the keeper is.
 const TELLING_SIZE: u64 = 4 << 20;
 
@@ -132,7 +135,7 @@ impl Sharing {
         name: &str,
         log: Arc<Log>,
     ) -> Result<Arc<Self>> {
-        let Sharer { domain, keeper, ticker } = sharer;
+        let Sharer { domain, keeper, ticker, .. } = sharer;
         let mut sources = Vec::new();
         let mut bytes = 0_u64;
         while let Some(blob) = image.blob(sources.len()) {
@@ -228,7 +231,7 @@ impl Sharing {
             drop(state);
             return callback(Made::Unshared);
         }
-        let long = inode.size / self.rate.load(Ordering::Relaxed).max(1) >= PATIENCE.as_secs();
+        let long = inode.size / self.rate.load(Ordering::Relaxed).max(SLOWEST_RATE) >= PATIENCE.as_secs();
         let flight = state.flights.entry(nid).or_insert_with(|| Flight {
             size: inode.size,
             start: now,

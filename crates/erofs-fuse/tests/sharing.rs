@@ -201,6 +201,8 @@ fn without_its_keeper_a_mount_goes_on_unshared() {
         assert!(fs::read(tree.path("before")).unwrap() == before);
         assert_eq!(refused(tree.path("evil")), CORRUPT);
         case.server.kill_keeper();
+        let locked = case.server.domain.as_ref().unwrap().lock_exclusive();
+        assert!(locked.is_err(), "{back_end}: somebody could remove objects that are in use");
         assert!(fs::read(tree.path("before")).unwrap() == before, "{back_end}");
         assert!(fs::read(tree.path("after")).unwrap() == after, "{back_end}");
         assert_eq!(refused(tree.path("evil")), CORRUPT, "{back_end}");
