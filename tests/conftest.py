@@ -20,6 +20,8 @@ from trees import Trees
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytest_plugins = ["mount_tools"]
+
 SHARED_MEMORY = Path("/dev/shm")
 
 # The default is quick and the same each time; HYPOTHESIS_PROFILE=deep looks further and elsewhere.

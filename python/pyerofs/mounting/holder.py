@@ -96,7 +96,12 @@ def hold(order: HolderOrder, server: Connection) -> Held:
     try:
         with theirs, Descriptors() as mine:
             log = mine.add(os.open(server.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600))
-            details: dict[str, object] = {"socket": theirs.fileno(), "server": server.fileno()}
+            details: dict[str, object] = {
+                "socket": theirs.fileno(),
+                "server": server.fileno(),
+                # Not read by anybody: it tells holders apart in a list of processes.
+                "log": server.log,
+            }
             spawn_daemon("holder", details, [theirs.fileno(), server.fileno()], log)
         ours.settimeout(PATIENCE)
         message = {"order": asdict(order), "name": server.server, "log": server.log}

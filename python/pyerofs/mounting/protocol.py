@@ -9,7 +9,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any, Self
 
-from ..errors import CorruptImage, ErofsError, LimitExceeded, UnsupportedFeature
+from ..errors import CorruptImage, ErofsError, LimitExceeded, NotAnImage, UnsupportedFeature
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -184,4 +184,9 @@ def _error(values: dict[str, Any]) -> Exception:
     message = str(values.get("message", "no reason given"))
     number = int(values.get("errno", errno.EIO))
     kind = _KINDS.get(str(values.get("kind")))
-    return OSError(number, message) if kind is None else kind(number, message)
+    if kind is None:
+        return OSError(number, message)
+    if kind is CorruptImage and number == errno.EINVAL:
+        # The kernel's number for a missing superblock, which is another fault than a damaged image.
+        kind = NotAnImage
+    return kind(kind.default_errno, message)

@@ -78,7 +78,9 @@ def _start(directory: Path, lock: Path, name: str, domain: int | None) -> None:
             stack.enter_context(ours)
             stack.enter_context(keepers)
             keeper_config = {"v": 1, "socket": keepers.fileno(), "domain": domain}
-            spawn_daemon("keeper", {"config": keeper_config}, [keepers.fileno(), domain], log_fd)
+            spawn_daemon(
+                "keeper", {"config": keeper_config, "log": str(log)}, [keepers.fileno(), domain], log_fd
+            )
             config.update(keeper=ours.fileno(), domain=domain)
             fds += [ours.fileno(), domain]
         place = {
