@@ -6,6 +6,8 @@ use crate::common::bytes;
 use crate::common::key;
 use crate::common::pair;
 use crate::common::sha256;
+use crate::common::whole;
+use erofs_store::ImageKey;
 use erofs_store::ImageMount;
 use erofs_store::KeeperClient;
 use erofs_store::Outcome;
@@ -138,6 +140,24 @@ fn descriptors_that_are_no_files_are_never_read() {
     }
     let image = ImageMount { key: key(1), name: "x".into(), sources: vec![SourceId(99)] };
     assert!(keeper.client.mount_image(&image).is_err());
+    keeper.end();
+}
+
+/// The key was made of the image as it was; what is in it when a file is opened is another matter.
+#[test]
+fn an_image_that_changes_while_it_is_mounted_says_nothing_about_its_honest_copies() {
+    let setup = Setup::new();
+    let honest = bytes(81, 6000);
+    let (ours, _) = blob(setup.root.path(), &[&honest]);
+    let (theirs, there) = blob(setup.root.path(), &[&honest]);
+    let key_of = |blob: &fs::File| ImageKey::of(&[blob.as_fd()], 0).unwrap();
+    let keeper = crate::common::Keeper::start(&setup.domain);
+    let (key, evil) = (key_of(&theirs), bytes(82, 6000));
+    let source = keeper.mount(key, &theirs);
+    rustix::io::pwrite(&theirs, &evil, there[0]).unwrap();
+    let publish = whole(key, 1, None, source, there[0], evil.len());
+    assert_eq!(keeper.publish(&publish), Outcome::Published(sha256(&evil)));
+    assert!(setup.domain.facts(&key_of(&ours)).unwrap().is_empty());
     keeper.end();
 }
 
