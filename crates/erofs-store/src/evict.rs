@@ -15,15 +15,17 @@ const ORPHAN_AGE: u64 = 3600;
 
 /// Removes objects until `wanted` bytes on disk have been freed; returns how many were.
 ///
-/// `keep` are objects that the caller knows to be in use beyond what the facts on disk say. Names of
-/// an image that is not mounted go from `fresh/` too, or its inodes would keep their blocks.
-pub(crate) fn make_room(domain: &Domain, wanted: u64, keep: &HashSet<Digest>) -> Result<u64> {
+/// `keep` tells the objects that the caller knows to be in use beyond what the facts on disk say; it is
+/// asked under the lock, so that nothing is published in between. Names of an image that is not mounted
+/// go from `fresh/` too, or its inodes would keep their blocks.
+pub(crate) fn make_room(domain: &Domain, wanted: u64, keep: impl FnOnce() -> HashSet<Digest>) -> Result<u64> {
     let lock = images::open_lock(domain)?;
     let _held = Held::new(&lock, true).map_err(|errno| domain.io("lock", images::LOCK, errno))?;
+    let keep = keep();
     let known = images::all(domain)?;
     let mut references = images::references(&known);
     for digest in keep {
-        *references.entry(*digest).or_insert(0) += 1;
+        *references.entry(digest).or_insert(0) += 1;
     }
     let sizes = sizes(domain)?;
     let mut freed: u64 = 0;

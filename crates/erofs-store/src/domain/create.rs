@@ -16,6 +16,7 @@ use rustix::fs::OFlags;
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -49,7 +50,7 @@ impl Domain {
     }
 
     /// Deletes the domain at `path`, under the exclusive lock. It is renamed first, so that nobody
-    /// sees half of it.
+    /// sees half of it, and its lock goes last, so that somebody else can tell what was left.
     pub fn remove(path: &Path) -> Result<()> {
         let (parent, name) = split(path)?;
         let domain = Self::open(path)?;
@@ -57,9 +58,21 @@ impl Domain {
         let parent_fd = dir::open(CWD, parent).map_err(|errno| Error::io("open", parent, errno))?;
         let gone = dir::unique_name(GONE).map_err(|errno| Error::io("delete", path, errno))?;
         dir::rename_new(&parent_fd, name, &parent_fd, &gone)
-            .and_then(|()| dir::remove_tree(&parent_fd, gone.as_str()))
+            .and_then(|()| remove_leaving(&parent_fd, gone.as_str(), &domain))
             .map_err(|errno| Error::io("delete", path, errno))
     }
+}
+
+/// Deletes a domain's directory, its lock last: without it nobody could tell whether it is in use.
+pub(super) fn remove_leaving(
+    parent: &OwnedFd,
+    name: impl rustix::path::Arg + Copy,
+    directory: impl AsFd,
+) -> Result<(), Errno> {
+    for part in dir::names(&directory, ".")?.iter().filter(|part| *part != b"lock") {
+        dir::remove_tree(&directory, part.as_slice())?;
+    }
+    dir::remove_tree(parent, name)
 }
 
 fn split(path: &Path) -> Result<(&Path, &str)> {

@@ -2,10 +2,12 @@
 
 use super::Domain;
 use super::check_private;
+use super::create::remove_leaving;
 use crate::Error;
 use crate::Result;
 use crate::dir;
 use rustix::fs::CWD;
+use rustix::fs::FlockOperation;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use std::env;
@@ -70,22 +72,27 @@ impl Domain {
         let directory =
             dir::open(&directory, "domains").map_err(|errno| Error::io("open", &domains, errno))?;
         check_private(&directory, &domains)?;
-        remove_leavings(&directory, &domains);
+        remove_leavings(&directory);
         Ok(domains)
     }
 }
 
-/// Deletes what a killed `create` or `remove` left behind. Both hold the lock while they work, and
-/// what has no lock yet is left alone; a failure is the next caller's to meet again.
-fn remove_leavings(directory: &OwnedFd, path: &Path) {
+/// Deletes what a killed `create` or `remove` left behind, of which anything may be missing. Both hold
+/// the lock while they work, and what has no lock yet is left alone; a failure is the next caller's to
+/// meet again.
+fn remove_leavings(directory: &OwnedFd) {
     for name in dir::names(directory, ".").unwrap_or_default() {
         if !name.starts_with(NEW.as_bytes()) && !name.starts_with(GONE.as_bytes()) {
             continue;
         }
         let Ok(leaving) = dir::open(directory, name.as_slice()) else { continue };
-        let Ok(domain) = Domain::from_parts(leaving, path.to_path_buf()) else { continue };
-        if let Ok(_lock) = domain.lock_exclusive() {
-            let _ = dir::remove_tree(directory, name.as_slice());
+        // What `create` makes before this it makes before it has the lock.
+        if name.starts_with(NEW.as_bytes()) && !dir::exists(&leaving, "objects") {
+            continue;
+        }
+        let Ok(lock) = dir::open_file(&leaving, "lock") else { continue };
+        if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            let _ = remove_leaving(directory, name.as_slice(), &leaving);
         }
     }
 }

@@ -210,9 +210,8 @@ impl Shared {
         if not_before.is_some_and(|not_before| Instant::now() < not_before) {
             return false;
         }
-        let keep = self.mounted_digests();
         // An eviction that fails frees nothing, and the file is served unshared.
-        let freed = evict::make_room(&self.domain, wanted, &keep).unwrap_or(0);
+        let freed = evict::make_room(&self.domain, wanted, || self.mounted_digests()).unwrap_or(0);
         let _ = self
             .usage
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| Some(used.saturating_sub(freed)));

@@ -99,10 +99,18 @@ fn the_state_root_is_tagged_private_and_cleaned() {
     let kept = Domain::create(&domains.join("kept")).unwrap();
     fs::rename(domains.join("left"), domains.join(".gone-1")).unwrap();
     fs::rename(domains.join("busy"), domains.join(".new-2")).unwrap();
+    // A remove was killed half-way, a create has not come to its lock.
+    Domain::create(&domains.join("half")).unwrap();
+    fs::rename(domains.join("half"), domains.join(".gone-3")).unwrap();
+    fs::remove_file(domains.join(".gone-3/secret")).unwrap();
+    fs::remove_dir(domains.join(".gone-3/objects")).unwrap();
+    fs::create_dir(domains.join(".new-4")).unwrap();
+    fs::write(domains.join(".new-4/lock"), "").unwrap();
     let lock = busy.lock_exclusive().unwrap();
     Domain::prepare_state_root(&root).unwrap();
     assert!(!domains.join(".gone-1").exists());
-    assert!(domains.join(".new-2").exists());
+    assert!(!domains.join(".gone-3").exists());
+    assert!(domains.join(".new-2").exists() && domains.join(".new-4").exists());
     assert!(domains.join("kept").exists());
     drop((left, lock, kept));
 
