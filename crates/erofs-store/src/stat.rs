@@ -36,7 +36,8 @@ impl Domain {
             report.objects += 1;
             report.bytes = report.bytes.saturating_add(size);
             report.disk_bytes = report.disk_bytes.saturating_add(dir::disk_bytes(&listed.stat));
-            let resident = self.resident(&listed.path, size)?;
+            // An overlay's own inodes have no pages: those below them have.
+            let resident = if kind.name == "overlay" { None } else { self.resident(&listed.path, size)? };
             objects.insert(listed.digest, Object { size, resident, mounts: 0 });
             Ok(())
         })?;

@@ -93,6 +93,9 @@ impl Batch {
 pub(crate) fn run(shared: &Shared) {
     let used = take_stock(shared);
     shared.usage.fetch_add(used, Ordering::Relaxed);
+    if let Ok(limit) = shared.domain.effective_limit(used) {
+        shared.limit.store(limit, Ordering::Relaxed);
+    }
     loop {
         let work = shared.batch.next();
         let result =

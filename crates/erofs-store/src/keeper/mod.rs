@@ -104,7 +104,8 @@ struct Shared {
     images: Mutex<HashMap<ImageKey, Arc<Image>>>,
     /// Bytes on disk of all objects, as far as they have been counted.
     usage: AtomicU64,
-    limit: u64,
+    /// Above this objects are evicted; set anew when those of earlier keepers have been counted.
+    limit: AtomicU64,
     evict_not_before: Mutex<Option<Instant>>,
     /// Whether the filesystem has fs-verity.
     verity: bool,
@@ -148,7 +149,7 @@ pub fn serve(socket: OwnedFd, domain: &Domain) -> Result<()> {
         stopping: AtomicBool::new(false),
         images: Mutex::default(),
         usage: AtomicU64::new(0),
-        limit: domain.effective_limit(0)?,
+        limit: AtomicU64::new(domain.effective_limit(0)?),
         evict_not_before: Mutex::default(),
     };
     let shared = &shared;

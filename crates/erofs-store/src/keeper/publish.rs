@@ -196,12 +196,14 @@ impl Shared {
     fn has_room(&self, needed: u64) -> bool {
         let over = self.over_limit(needed);
         // A twentieth more, so that it is not called for every file.
-        over == 0 || self.make_room(over.saturating_add(self.limit / 20)) && self.over_limit(needed) == 0
+        over == 0
+            || self.make_room(over.saturating_add(self.limit.load(Ordering::Relaxed) / 20))
+                && self.over_limit(needed) == 0
     }
 
     fn over_limit(&self, needed: u64) -> u64 {
         let used = self.usage.load(Ordering::Relaxed).saturating_add(needed);
-        used.saturating_sub(self.limit)
+        used.saturating_sub(self.limit.load(Ordering::Relaxed))
     }
 
     /// Evicts until so many bytes are free that were not. Whether any were.

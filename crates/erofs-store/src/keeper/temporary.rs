@@ -35,14 +35,16 @@ impl<'d> Temporary<'d> {
         match rustix::fs::openat(directory, folder, flags | OFlags::TMPFILE, READ_ONLY) {
             Ok(file) => Ok(Self { file: file.into(), directory, name: None }),
             // EISDIR is what a filesystem says that has never heard of the flag.
-            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
-                let name = crate::dir::unique_name(prefix)?;
-                let flags = flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-                let file = rustix::fs::openat(directory, &name, flags, READ_ONLY)?.into();
-                Ok(Self { file, directory, name: Some(name) })
-            }
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => Self::named(directory, prefix),
             Err(errno) => Err(errno),
         }
+    }
+
+    fn named(directory: BorrowedFd<'d>, prefix: &str) -> Result<Self, Errno> {
+        let name = crate::dir::unique_name(prefix)?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(directory, &name, flags, READ_ONLY)?.into();
+        Ok(Self { file, directory, name: Some(name) })
     }
 
     /// The file, for filling it.
@@ -98,4 +100,50 @@ impl Drop for Temporary<'_> {
 /// Whether files below `folder` can be given fs-verity; asked once, since the answer never changes.
 pub(crate) fn has_verity(directory: &impl AsFd, folder: &str) -> bool {
     Temporary::new(directory, &format!("{folder}/.probe-")).is_ok_and(|mut probe| probe.seal(true).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::FileExt;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn names(directory: &tempfile::TempDir) -> Vec<String> {
+        let names = fs::read_dir(directory).unwrap();
+        names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    /// Either way a file is seen only when it has been linked, whole and read-only.
+    #[test]
+    fn nobody_sees_a_file_before_it_is_whole() {
+        let place = tempfile::tempdir_in(".").unwrap();
+        let directory = crate::dir::open(rustix::fs::CWD, place.path()).unwrap();
+        let nameless = Temporary::new(&directory, ".tmp-").unwrap();
+        let named = Temporary::named(directory.as_fd(), ".tmp-").unwrap();
+        for (mut temporary, name) in [(nameless, "a"), (named, "b")] {
+            temporary.file().write_all_at(b"content", 0).unwrap();
+            temporary.seal(false).unwrap();
+            temporary.link(&directory, name).unwrap();
+            assert_eq!(temporary.link(&directory, name), Err(Errno::EXIST));
+            assert_eq!(temporary.link(&directory, "missing/x"), Err(Errno::NOENT));
+        }
+        let mut left = names(&place);
+        left.sort();
+        assert_eq!(left, ["a", "b"], "the hidden name is gone");
+        for name in left {
+            let path = place.path().join(name);
+            assert_eq!(fs::read(&path).unwrap(), b"content");
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o444);
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_given_up_leaves_nothing() {
+        let place = tempfile::tempdir_in(".").unwrap();
+        let directory = crate::dir::open(rustix::fs::CWD, place.path()).unwrap();
+        drop(Temporary::named(directory.as_fd(), ".tmp-").unwrap());
+        drop(Temporary::new(&directory, ".tmp-").unwrap());
+        assert!(names(&place).is_empty());
+    }
 }

@@ -73,8 +73,9 @@ fn equal_files_of_two_images_are_one_inode() {
     keeper.client.flush().unwrap();
     let report = setup.domain.stat(&[key(1), key(2)]).unwrap();
     assert_eq!((report.objects, report.bytes, report.saved_bytes), (1, 300_000, 300_000));
-    assert_eq!(report.resident_bytes, Some(300_000), "the object's pages stay: readers share them");
-    assert_eq!(report.saved_resident_bytes, Some(300_000));
+    let resident = (report.filesystem != "overlay").then_some(300_000);
+    assert_eq!(report.resident_bytes, resident, "the object's pages stay: readers share them");
+    assert_eq!(report.saved_resident_bytes, resident);
     assert_eq!(report.images.len(), 2);
     keeper.end();
 }
@@ -275,7 +276,7 @@ fn where_extents_can_be_shared_an_object_takes_no_room() {
     let setup = Setup::new();
     let content = bytes(13, 96 << 20);
     let (blob, offsets) = blob(setup.root.path(), &[b"something before it", &content[..content.len() - 100]]);
-    blob.sync_all().unwrap();
+    rustix::fs::syncfs(&blob).unwrap();
     let probe = tempfile::tempfile_in(setup.root.path()).unwrap();
     if erofs_sys::clone_range(&blob, 0, 4096, &probe, 0).is_err() {
         return crate::process::skip("this filesystem shares no extents");
