@@ -23,7 +23,7 @@ PYTHON_DIRS := python tests tools benchmarks demo
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help build demo test test-rust test-python lint lint-rust lint-python bench dist fuzz lock clean distclean
+.PHONY: help build demo test test-rust test-python lint lint-rust lint-python bench dist reference fuzz lock clean distclean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
@@ -84,7 +84,11 @@ lint-python: build
 	ruff check --quiet $(PYTHON_DIRS)
 	ruff format --quiet --check $(PYTHON_DIRS)
 	mypy --no-error-summary $(PYTHON_DIRS)
+	$(BIN)/python tools/reference.py --check
 	$(BIN)/python -m mypy.stubtest --concise pyerofs._core
+
+reference: build ## Write docs/reference from the help texts and docstrings
+	@$(BIN)/python tools/reference.py
 
 fuzz: ## Fuzz the reader for a minute a target (FUZZ_SECONDS=60; needs cargo-fuzz and a nightly compiler)
 	@tools/fuzz "$${FUZZ_SECONDS:-60}"
