@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 OUT = HERE.parent / "target" / "demo"
 MB = 1e6
+SHOWN = ("objects", "bytes", "resident_bytes", "saved_bytes", "saved_resident_bytes")
 
 
 @dataclass
@@ -52,14 +53,15 @@ class Result:
     unique: float
     build: float
     alone: Reading
+    apart: float
     shared: Reading
     again: Reading
     domain: dict[str, Any] = field(default_factory=dict)
 
     @property
     def saved(self) -> float:
-        """The part of the page cache that sharing saves."""
-        return 1 - self.shared.cached / self.alone.cached
+        """The part of the page cache that sharing saves, against a domain for each image."""
+        return 1 - self.shared.cached / self.apart
 
     @property
     def bound(self) -> float:
@@ -159,11 +161,18 @@ def measure(
     images: dict[str, Path],
     seconds: dict[str, float],
 ) -> Result:
-    """Read everything through both mounts: outside any domain, then in a new one, then in it once more."""
+    """Read everything: outside any domain, each image in its own, both in a new one, and there once more."""
     both = [images[pair.one], images[pair.other]]
     one, other = stacks.contents(trees[pair.one]), stacks.contents(trees[pair.other])
     domain = domain_of(pair)
     alone = read(user, both, [])
+    empty_page_cache(user)
+    before = cached_bytes()
+    with contextlib.ExitStack() as stack:
+        for number, image in enumerate(both):
+            options = ["--domain", f"{domain}-{number}"]
+            stack.enter_context(reader(user, [image], options, from_empty=False))
+        apart = cached_bytes() - before
     shared = read(user, both, ["--domain", domain])
     with reader(user, both, ["--domain", domain]) as (_process, again):
         said = user.run(["pyerofs", "domain", "stat", "--json", domain], check=True, **SPEAKING)
@@ -173,6 +182,7 @@ def measure(
         unique=sum({**one, **other}.values()),
         build=seconds[pair.one] + seconds[pair.other],
         alone=alone,
+        apart=apart,
         shared=shared,
         again=again,
         domain=json.loads(said.stdout),
@@ -192,10 +202,11 @@ def read(user: OrdinaryUser, images: list[Path], options: list[str]) -> Reading:
 
 @contextlib.contextmanager
 def reader(
-    user: OrdinaryUser, images: list[Path], options: list[str]
+    user: OrdinaryUser, images: list[Path], options: list[str], *, from_empty: bool = True
 ) -> Iterator[tuple[subprocess.Popen[str], Reading]]:
-    """Start a reader inside the mounts, from an empty page cache; it stays until the context ends."""
-    empty_page_cache(user)
+    """Start a reader inside the mounts, as a rule from an empty cache; it stays until the context ends."""
+    if from_empty:
+        empty_page_cache(user)
     before = cached_bytes()
     started = time.monotonic()
     words: list[str | Path] = ["pyerofs", "run", *options, *images]
@@ -288,14 +299,14 @@ def report(results: list[Result]) -> None:
     """Print the table and draw the picture."""
     head = [
         "",
-        "page cache alone",
-        "in a domain",
+        "no domain",
+        "own domains",
+        "one domain",
         "saved",
         "bound",
         "build",
         "mount",
         "read",
-        "alone",
         "again",
     ]
     rows = [head]
@@ -303,13 +314,13 @@ def report(results: list[Result]) -> None:
         [
             result.title,
             f"{result.alone.cached / MB:.0f} MB",
+            f"{result.apart / MB:.0f} MB",
             f"{result.shared.cached / MB:.0f} MB",
             f"{result.saved:.0%}",
             f"{result.bound:.0%}",
             f"{result.build:.1f} s",
             f"{result.shared.mount:.2f} s",
             f"{result.shared.read:.1f} s",
-            f"{result.alone.read:.1f} s",
             f"{result.again.read:.1f} s",
         ]
         for result in results
@@ -321,21 +332,26 @@ def report(results: list[Result]) -> None:
         print("  ".join([row[0].ljust(widths[0]), *cells[1:]]))
     first = results[0]
     print(f"""
-page cache: growth of the whole machine's Cached while every file of both images was read through both mounts.
-alone: outside any domain ({", ".join(first.alone.kinds)}); in a domain: {", ".join(first.shared.kinds)}.
+MB: growth of the whole machine's Cached while every file of both images was read through both mounts.
+no domain: {", ".join(first.alone.kinds)}, which holds its own pages and the images'.
+own domains: {", ".join(first.shared.kinds)}, each image in a domain of its own, so nothing is shared.
+one domain: both images in one. saved: one domain against own domains.
 bound: what could be saved if every content were held once, in whole pages.
 build: both images. mount: from the command to the first line of the reader, two Python starts included.
-read: the first time in a new domain, with every object made and verified; alone: outside any; again: in the
-domain once more, from a cold page cache.""")
+read: in a new domain, where every object is made and verified first. again: once more, from a cold cache.""")
     for result in results:
-        print(f"domain stat, {result.title}: {json.dumps(result.domain)}")
+        facts = {name: value for name, value in result.domain.items() if name in SHOWN}
+        print(f"domain stat, {result.title}: {json.dumps(facts)}")
     OUT.mkdir(parents=True, exist_ok=True)
     drawn = OUT / "page-cache.svg"
     groups = [
-        (result.title, [result.alone.cached / MB, result.shared.cached / MB, result.unique / MB])
+        (
+            result.title,
+            [result.alone.cached / MB, result.apart / MB, result.shared.cached / MB, result.unique / MB],
+        )
         for result in results
     ]
-    labels = ["each mount alone", "in one domain", "every content once"]
+    labels = ["no domain", "a domain for each", "one domain", "every content once"]
     drawn.write_text(picture.bars("Page cache after reading two Python stacks", "MB", labels, groups))
     print(f"\nThe picture: {drawn}")
 

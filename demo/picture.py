@@ -12,7 +12,7 @@ WIDTH = 760
 LEFT = 190
 BAR = 22
 GAP = 26
-COLOURS = ("#b8bcc4", "#2f6db5", "#7fb37a")
+COLOURS = ("#d3d6db", "#9aa1ad", "#2f6db5", "#7fb37a")
 
 
 def bars(title: str, unit: str, labels: Sequence[str], groups: Sequence[tuple[str, Sequence[float]]]) -> str:

@@ -8,6 +8,7 @@ owner can look. `/dev/fuse` is opened to everybody while the user lives and is p
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib.util
 import os
 import shutil
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 UID = 64321
 PACKAGES = ("click", "rich", "markdown_it", "mdurl", "pygments")
 FUSE = Path("/dev/fuse")
+# Who holds a lock on it uses the open device; its content is the mode to put back.
+FUSE_USERS = Path("/run/pyerofs-open-fuse")
 
 
 @dataclass(frozen=True)
@@ -119,16 +122,34 @@ def ordinary_user(uid: int = UID) -> Iterator[OrdinaryUser]:
 
 @contextlib.contextmanager
 def fuse_for_everybody() -> Iterator[None]:
-    """Open /dev/fuse to every user, as distributions do, and put its mode back."""
+    """Open /dev/fuse to every user, as distributions do; the last of all who did so puts its mode back."""
     if not FUSE.exists():
         yield
         return
-    before = stat.S_IMODE(FUSE.stat().st_mode)
-    FUSE.chmod(0o666)
-    try:
+    with open(FUSE_USERS, "a+") as users:
+        with one_at_a_time():
+            fcntl.flock(users, fcntl.LOCK_SH)
+            users.seek(0)
+            if not users.read():
+                users.write(f"{stat.S_IMODE(FUSE.stat().st_mode):o}")
+                users.flush()
+            FUSE.chmod(0o666)
+        try:
+            yield
+        finally:
+            with one_at_a_time(), contextlib.suppress(BlockingIOError):
+                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                users.seek(0)
+                FUSE.chmod(int(users.read(), 8))
+                users.truncate(0)
+
+
+@contextlib.contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Hold the lock under which the users of /dev/fuse are counted."""
+    with open(f"{FUSE_USERS}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-    finally:
-        FUSE.chmod(before)
 
 
 def copy_packages(target: Path) -> Path:
