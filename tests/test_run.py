@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mount_tools import cli, give, random_bytes, user_image
+from mount_tools import assert_nothing_left, cli, give, random_bytes, user_image
 
 if TYPE_CHECKING:
     from ordinary_user import OrdinaryUser
@@ -164,6 +166,40 @@ def test_no_descriptor_of_ours_reaches_the_command(user: OrdinaryUser, home: Pat
     done = run(user, home, image, "--domain", "shared", "--", "ls", "-l", "/proc/self/fd")
     held = [line.split(" -> ")[1] for line in done.stdout.splitlines() if " -> " in line]
     assert all(path.startswith(("pipe:", "/proc/", "/dev/null")) for path in held), held
+
+
+def test_a_store_that_is_made_later_is_hidden_too(user: OrdinaryUser, home: Path, image: Path) -> None:
+    cache, other = home / "cache", Path(f"/tmp/pyerofs-{user.uid}")
+    with contextlib.suppress(OSError):
+        other.rmdir()
+    process = user.popen(
+        ["pyerofs", "run", image, "--", "sh", "-c", f"echo; read _; ls -A {cache}/pyerofs {other}"],
+        cwd=home,
+        env={"XDG_CACHE_HOME": str(cache)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    environment = {"XDG_CACHE_HOME": str(cache), "XDG_RUNTIME_DIR": ""}
+    assert run(user, home, image, "--domain", "later", "--", "true", env=environment).returncode == 0
+    assert list((cache / "pyerofs/domains").iterdir())
+    assert sorted(process.communicate("\n")[0].split()) == sorted([f"{cache}/pyerofs:", f"{other}:"])
+    assert_nothing_left(other)
+
+
+def test_what_somebody_else_calls_our_directory_is_not_covered(
+    user: OrdinaryUser, home: Path, image: Path
+) -> None:
+    other = Path(f"/tmp/pyerofs-{user.uid}")
+    shutil.rmtree(other, ignore_errors=True)
+    other.symlink_to(home)
+    try:
+        done = run(user, home, image, "--", "ls", home)
+    finally:
+        other.unlink()
+    assert image.name in done.stdout
 
 
 def test_a_shell_runs_where_no_command_is_given(user: OrdinaryUser, home: Path, image: Path) -> None:

@@ -93,8 +93,19 @@ def _check_targets(images: Sequence[RunImage], hidden: list[Path]) -> None:
                 raise OSError(errno.EINVAL, f"lies in {directory}, which is hidden from the command", target)
 
 
+def _make_hidden(directory: Path) -> None:
+    """Make a directory that is to be hidden: what another pyerofs puts into it later must be hidden too."""
+    # Where we can't neither can the command.
+    with contextlib.suppress(OSError):
+        directory.mkdir(mode=0o700, parents=True)
+
+
 def _cover(directory: Path, *, writable: bool) -> None:
-    if not directory.is_dir():
+    try:
+        # What somebody else put there is nothing of ours, and may be a symlink to what the command needs.
+        if directory.lstat().st_uid != os.geteuid() or not directory.is_dir():
+            return
+    except OSError:
         return
     attributes = ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC
     if writable:
@@ -194,6 +205,8 @@ def run(
     base = runtime_dir()
     covers = {path: path == base for path in (*runtime_dirs(), *state_roots())}
     _check_targets(images, list(covers))
+    for directory in covers:
+        _make_hidden(directory)
     uid, gid = os.geteuid(), os.getegid()
     with Descriptors() as mine:
         opened = [mine.enter_context(OpenImage(image.name)) for image in images]
