@@ -12,12 +12,13 @@ from .umount import unmount_record
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from .holder import Lifeline
     from .records import MountRecord
 
 __all__ = ["Mount"]
 
 
-def _close_quietly(record: MountRecord, owner: int) -> None:
+def _close_quietly(record: MountRecord, lifeline: Lifeline | None, owner: int) -> None:
     if os.getpid() != owner:
         # A fork of the program ends: the mount is still its parent's.
         return
@@ -25,6 +26,9 @@ def _close_quietly(record: MountRecord, owner: int) -> None:
         unmount_record(record, lazy=True)
     except OSError:
         return
+    finally:
+        if lifeline is not None:
+            lifeline.close()
 
 
 class Mount:
@@ -39,7 +43,7 @@ class Mount:
         notes: what the user should know, one sentence each; empty if all is as asked.
     """
 
-    def __init__(self, record: MountRecord, notes: list[str]) -> None:
+    def __init__(self, record: MountRecord, notes: list[str], lifeline: Lifeline | None = None) -> None:
         self.path = Path(record.path)
         self.image = Path(record.image)
         self.backend = record.backend
@@ -47,8 +51,9 @@ class Mount:
         self.log = None if record.log is None else Path(record.log)
         self.notes = tuple(notes)
         self._record = record
+        self._lifeline = lifeline
         # Also when nobody closes it: the end of the program must not leave a mount behind.
-        self._finalizer = weakref.finalize(self, _close_quietly, record, os.getpid())
+        self._finalizer = weakref.finalize(self, _close_quietly, record, lifeline, os.getpid())
 
     def __repr__(self) -> str:
         return f"<Mount {str(self.image)!r} at {str(self.path)!r} ({self.backend})>"
@@ -79,7 +84,10 @@ class Mount:
             return
         unmount_record(self._record, lazy=lazy)
         self._finalizer.detach()
+        if self._lifeline is not None:
+            self._lifeline.close()
 
     def keep(self) -> None:
         """Leave it mounted when this object is gone; ``pyerofs umount`` ends it then."""
-        self._finalizer.detach()
+        if self._finalizer.detach() is not None and self._lifeline is not None:
+            self._lifeline.keep()

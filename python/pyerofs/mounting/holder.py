@@ -29,7 +29,7 @@ from .targets import open_target
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["Held", "HolderOrder", "hold", "main"]
+__all__ = ["Held", "HolderOrder", "Lifeline", "hold", "main"]
 
 #: Seconds that a holder may take to have the image mounted.
 PATIENCE = 120.0
@@ -45,6 +45,22 @@ class HolderOrder:
     ladder: list[str]
     target: str
     owners: str | None
+
+
+class Lifeline:
+    """Our end of a holder's socket: the holder ends with it, at the latest with this process."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+
+    def keep(self) -> None:
+        """Have the holder live on until it is told to end."""
+        self._socket.sendall(b"keep")
+        self._socket.close()
+
+    def close(self) -> None:
+        """Let the holder end."""
+        self._socket.close()
 
 
 class Held:
@@ -72,16 +88,11 @@ class Held:
             self._lifeline.close()
             end_process(*self.process)
 
-    def settle(self, *, keep: bool) -> None:
-        """Let it live: until it is told to end, or (``keep`` false) until this process ends."""
+    def settle(self) -> Lifeline:
+        """Let it live for as long as the returned lifeline is open, or is told to keep it."""
         assert self._lifeline is not None
-        if keep:
-            self._lifeline.sendall(b"keep")
-            self._lifeline.close()
-        else:
-            # Closed by the kernel when this process is gone, and not before.
-            self._lifeline.detach()
-        self._lifeline = None
+        lifeline, self._lifeline = Lifeline(self._lifeline), None
+        return lifeline
 
 
 def hold(order: HolderOrder, server: Connection) -> Held:

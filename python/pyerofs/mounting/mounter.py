@@ -163,7 +163,7 @@ def _mount_by_helper(order: _Order, domain_name: str | None) -> Mount:
             return Mount(record, order.notes)
 
 
-def _mount_by_holder(order: _Order, ladder: list[str], domain_name: str | None, *, keep: bool) -> Mount:
+def _mount_by_holder(order: _Order, ladder: list[str], domain_name: str | None) -> Mount:
     """Mount in a namespace that a process of its own keeps."""
     with Descriptors() as mine:
         os.close(open_target(order.target))
@@ -186,11 +186,10 @@ def _mount_by_holder(order: _Order, ladder: list[str], domain_name: str | None, 
             record = order.record(held.backend, server, domain=shared, holder=held.process)
             with uninterrupted():
                 _remember(record)
-                held.settle(keep=keep)
-                return Mount(record, order.notes)
+                return Mount(record, order.notes, held.settle())
 
 
-def _mount_unprivileged(order: _Order, domain_name: str | None, *, given: bool, keep: bool) -> Mount:
+def _mount_unprivileged(order: _Order, domain_name: str | None, *, given: bool) -> Mount:
     backend = order.backend
     if backend == "kernel":
         raise Unavailable(
@@ -202,7 +201,7 @@ def _mount_unprivileged(order: _Order, domain_name: str | None, *, given: bool, 
     if backend == "overlay" or (backend == "auto" and domain_name is not None and not given):
         # Only programs ask for no directory, and they can live with a path below /proc.
         try:
-            return _mount_by_holder(order, ladder[:1], domain_name, keep=keep)
+            return _mount_by_holder(order, ladder[:1], domain_name)
         except Unavailable as error:
             if backend == "overlay":
                 raise
@@ -212,7 +211,7 @@ def _mount_unprivileged(order: _Order, domain_name: str | None, *, given: bool, 
     except Unavailable:
         if given:
             raise
-        return _mount_by_holder(order, ["fuse"], None, keep=keep)
+        return _mount_by_holder(order, ["fuse"], None)
 
 
 def mount(
@@ -266,7 +265,7 @@ def mount(
         if is_privileged():
             made = _mount_here(order, domain)
         else:
-            made = _mount_unprivileged(order, domain, given=not private, keep=keep)
+            made = _mount_unprivileged(order, domain, given=not private)
         undo.pop_all()
         if keep:
             made.keep()

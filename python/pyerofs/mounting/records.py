@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MountRecord",
+    "is_elsewhere",
+    "is_of",
     "is_ours",
     "live_records",
     "load_records",
@@ -132,15 +134,28 @@ def is_ours(point: MountPoint) -> bool:
     return point.fstype in ("fuse.pyerofs", "erofs") or point.source == "pyerofs"
 
 
+def is_of(point: MountPoint, record: MountRecord) -> bool:
+    """Whether a mount looks like the one that the record tells of: another may have taken its place."""
+    if record.backend == "overlay":
+        return (point.fstype, point.source) == ("overlay", "pyerofs")
+    fstype = "erofs" if record.backend == "kernel" else "fuse.pyerofs"
+    return (point.fstype, point.source) == (fstype, record.image)
+
+
+def is_elsewhere(record: MountRecord) -> bool:
+    """Whether the mount lies in a mount namespace that this process neither sees nor can reach."""
+    return record.holder is None and record.namespace not in (0, mount_namespace())
+
+
 def is_live(record: MountRecord, points: list[MountPoint]) -> bool:
     """Whether the mount that the record tells of still stands."""
     if record.holder is not None:
         return is_same_process(*record.holder)
-    if record.namespace not in (0, mount_namespace()):
+    if is_elsewhere(record):
         # Its mount table is not ours to see, so the server has to do as the witness.
         return record.server_process is None or is_same_process(*record.server_process)
     point = topmost(record.target, points)
-    return point is not None and is_ours(point)
+    return point is not None and is_of(point, record)
 
 
 def live_records() -> list[MountRecord]:

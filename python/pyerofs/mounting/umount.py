@@ -11,7 +11,7 @@ from .fuse import unmount_with_fusermount
 from .mountinfo import MountPoint, read_mountinfo, topmost
 from .namespace import is_privileged
 from .processes import end_process
-from .records import MountRecord, is_ours, live_records, remove_record
+from .records import MountRecord, is_elsewhere, is_of, is_ours, live_records, remove_record
 
 __all__ = ["unmount", "unmount_all", "unmount_record"]
 
@@ -38,13 +38,18 @@ def unmount_record(record: MountRecord, *, lazy: bool) -> None:
     """Unmount what a record tells of, and forget it. Its server ends by itself.
 
     Raises:
-        OSError: EBUSY if it is in use and ``lazy`` is false; it stays mounted and recorded then.
+        OSError: EBUSY if it is in use and ``lazy`` is false, EINVAL if it lies in another mount namespace; it
+            stays mounted and recorded then.
     """
     if record.holder is not None:
         if not end_process(*record.holder):
             raise OSError(errno.EBUSY, f"its holder (process {record.holder[0]}) does not end", record.path)
-    elif topmost_is_ours(record.target):
-        _unmount_path(record.target, lazy=lazy)
+    elif is_elsewhere(record):
+        raise OSError(errno.EINVAL, "is mounted in another mount namespace; unmount it there", record.path)
+    else:
+        point = topmost(record.target, read_mountinfo())
+        if point is not None and is_of(point, record):
+            _unmount_path(record.target, lazy=lazy)
     remove_record(record)
 
 
@@ -66,6 +71,8 @@ def unmount(path: str | os.PathLike[str], *, lazy: bool = False) -> None:
     """
     given = os.path.abspath(os.fspath(path))
     for record in live_records():
+        if is_elsewhere(record):
+            continue
         if given in (record.path, record.target) or (
             record.holder is None and record.target == _resolved(given)
         ):
