@@ -55,7 +55,7 @@ def test_one_image_without_a_place_is_where_the_command_starts(
         ["cksum"],
         input=FILES["dir/large"],
         capture_output=True,
-        check=True,  # type: ignore[call-overload]
+        check=True,
     )
     assert lines[5] == expected.stdout.decode().strip()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import sys
 
 TYPE_CHECKING = False  # type checkers take it for typing.TYPE_CHECKING, which costs 6 ms to import
@@ -52,6 +53,8 @@ def remove_traces(place: dict[str, Any]) -> None:
 def main() -> int:
     """Become the daemon that the argument describes."""
     what = json.loads(sys.argv[1])
+    # The starter holds back what would end it half-way, and that is inherited.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     if os.fork():
         os._exit(0)
     role = what["role"]

@@ -170,7 +170,11 @@ def main(lifeline_fd: int, server_fd: int) -> int:
     """Be a holder; called by ``daemon.py``."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with socket.socket(fileno=lifeline_fd) as lifeline:
-        message = json.loads(lifeline.recv(64 << 10))
+        packet = lifeline.recv(64 << 10)
+        if not packet:
+            # Whoever wanted a mount was interrupted.
+            return 0
+        message = json.loads(packet)
         inherited = socket.socket(fileno=server_fd)
         # The starter's socket has a timeout, so this one does not block by itself; Python can't know.
         inherited.settimeout(SERVER_PATIENCE)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from .paths import runtime_dir
 from .protocol import Connection, connect_socket, listen_socket
 from .spawn import spawn_daemon
+from .targets import uninterrupted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,10 +67,11 @@ def _start(directory: Path, lock: Path, name: str, domain: int | None) -> None:
     with contextlib.ExitStack() as stack:
         log_fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
         stack.callback(os.close, log_fd)
+        # Until there is a server nobody else would ever remove its traces.
+        abandoned = stack.enter_context(contextlib.ExitStack())
+        abandoned.callback(log.unlink, missing_ok=True)
         listener = stack.enter_context(listen_socket(str(directory), f"{name}.sock"))
         path = directory / f"{name}.sock"
-        # Until the server has the socket nobody would ever remove it.
-        abandoned = stack.enter_context(contextlib.ExitStack())
         abandoned.callback(path.unlink, missing_ok=True)
         config: dict[str, object] = {"v": 1, "control": listener.fileno(), "keeper": None, "domain": None}
         fds = [listener.fileno()]
@@ -108,7 +110,9 @@ def connect_or_start(name: str, domain: int | None = None) -> Connection:
         connection = _connect(directory, name)
         if connection is not None:
             return connection
-        _start(directory, lock, name, domain)
+        # Stopped half-way it would leave a server without a socket, which waits for nobody.
+        with uninterrupted():
+            _start(directory, lock, name, domain)
         log = directory / f"{name}.log"
         connection = Connection(connect_socket(str(directory), f"{name}.sock"), name, str(log))
     try:
