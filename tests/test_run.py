@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -28,7 +28,7 @@ FILES: dict[str, bytes | str] = {
 
 
 def run(
-    user: OrdinaryUser, home: Path, *arguments: object, **options: object
+    user: OrdinaryUser, home: Path, *arguments: object, **options: Any
 ) -> subprocess.CompletedProcess[str]:
     return user.run(
         ["pyerofs", "run", *map(str, arguments)], cwd=home, capture_output=True, text=True, **options
@@ -234,10 +234,11 @@ def test_an_interrupt_before_the_command_leaves_nothing(user: OrdinaryUser, home
 
 
 def test_images_are_seen_by_the_command_alone(user: OrdinaryUser, home: Path, image: Path) -> None:
-    before = Path("/proc/self/mountinfo").read_text()
-    done = run(user, home, image, "--", "cat", "/proc/self/mountinfo")
-    assert "fuse.pyerofs" in done.stdout
-    assert Path("/proc/self/mountinfo").read_text() == before
+    look = f"cat /proc/self/mountinfo; cat /proc/{os.getpid()}/mountinfo >&2"
+    done = run(user, home, image, "--", "sh", "-c", look)
+    assert str(image) in done.stdout
+    assert str(image) not in done.stderr
+    assert str(image) not in Path("/proc/self/mountinfo").read_text()
 
 
 def test_root_runs_without_a_user_namespace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

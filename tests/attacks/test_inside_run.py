@@ -118,7 +118,7 @@ def explore(user: OrdinaryUser, home: Path, options: list[str]) -> dict[str, Any
     give(program, user)
     state, runtime = user.home / ".cache/pyerofs", user.directory / "run/pyerofs"
     # First let the domain have an object, as the prize.
-    words = ["pyerofs", "run", image, "--domain", "prize", "--", "cksum", "file"]
+    words = ["pyerofs", "run", str(image), "--domain", "prize", "--", "cksum", "file"]
     user.run(words, check=True, capture_output=True)
     files = [path for path in (state / "domains/prize").rglob("*") if path.is_file()]
     assert len(SECRET) in {path.stat().st_size for path in files}
