@@ -38,6 +38,10 @@ const TELLING_SIZE: u64 = 4 << 20;
 /// The longest list of pieces that is handed to the keeper; a file in more is served unshared.
 const MAX_PIECES: usize = 1 << 16;
 
+/// The most pieces of all files that are being made: what is not sent yet waits in memory, and an image of a few hundred kB can have
+/// any number of files of [`MAX_PIECES`].
+const MAX_PIECES_UNDERWAY: usize = 4 * MAX_PIECES;
+
 /// A file may be this much larger than the blobs and still be hashed: holes and repeated chunks cost an image nothing, but the time to
 /// hash them is taken from every mount of the domain.
 const FREE_BYTES: u64 = 1 << 30;
@@ -100,12 +104,35 @@ struct State {
     false_claims: HashSet<u64>,
     failed: HashMap<u64, Instant>,
     flights: HashMap<u64, Flight>,
+    /// Pieces of all flights together.
+    pieces: usize,
     /// Whether the ticker asks.
     watched: bool,
 }
 
+impl State {
+    /// Whether a flight may take so many pieces along.
+    fn admit(&mut self, nid: u64, pieces: usize) -> bool {
+        let Some(flight) = self.flights.get_mut(&nid) else { return false };
+        if self.pieces + pieces > MAX_PIECES_UNDERWAY {
+            return false;
+        }
+        flight.pieces = pieces;
+        self.pieces += pieces;
+        true
+    }
+
+    /// Ends a flight.
+    fn land(&mut self, nid: u64) -> Option<Flight> {
+        let flight = self.flights.remove(&nid)?;
+        self.pieces -= flight.pieces;
+        Some(flight)
+    }
+}
+
 struct Flight {
     size: u64,
+    pieces: usize,
     start: Instant,
     /// It will take longer than anybody waits.
     long: bool,
@@ -234,6 +261,7 @@ impl Sharing {
         let long = inode.size / self.rate.load(Ordering::Relaxed).max(SLOWEST_RATE) >= PATIENCE.as_secs();
         let flight = state.flights.entry(nid).or_insert_with(|| Flight {
             size: inode.size,
+            pieces: 0,
             start: now,
             long,
             waiters: Vec::new(),
@@ -292,6 +320,9 @@ impl Sharing {
                 return self.landed(nid, Outcome::Io(error.errno()));
             }
         };
+        if !self.lock().admit(nid, publish.pieces.len()) {
+            return self.landed(nid, Outcome::NoSpace);
+        }
         let myself = self.myself.clone();
         self.keeper.publish(&publish, move |outcome| {
             if let Some(sharing) = myself.upgrade() {
@@ -363,7 +394,7 @@ impl Sharing {
                 state.failed.insert(nid, Instant::now());
             }
         }
-        let Some(flight) = state.flights.remove(&nid) else { return };
+        let Some(flight) = state.land(nid) else { return };
         drop(state);
         if matches!(made, Made::Object(_)) && flight.size >= TELLING_SIZE {
             self.learn(flight.size, flight.start.elapsed());
@@ -418,4 +449,28 @@ fn is_being_killed(pid: u32) -> bool {
         .lines()
         .filter_map(|line| line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:")))
         .any(|mask| u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask & KILL != 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_of_fragmented_files_can_not_have_any_number_of_pieces_wait_in_memory() {
+        let mut state = State::default();
+        let flight =
+            || Flight { size: 1 << 25, pieces: 0, start: Instant::now(), long: false, waiters: Vec::new() };
+        let admitted = (0..MAX_FLIGHTS as u64).filter(|nid| {
+            state.flights.insert(*nid, flight());
+            state.admit(*nid, MAX_PIECES)
+        });
+        assert_eq!(admitted.count(), MAX_PIECES_UNDERWAY / MAX_PIECES);
+        assert!(!state.admit(1 << 40, 1), "there is no such flight");
+        for nid in 0..MAX_FLIGHTS as u64 {
+            state.land(nid);
+        }
+        assert_eq!(state.pieces, 0);
+        state.flights.insert(7, flight());
+        assert!(state.admit(7, MAX_PIECES));
+    }
 }
