@@ -394,6 +394,18 @@ def test_a_mount_whose_server_was_killed_can_still_be_unmounted(ground: Ground) 
     # The one that was killed could not clear up behind itself; the next one did.
 
 
+def test_a_domain_whose_keeper_was_killed_says_so(ground: Ground, capfd: pytest.CaptureFixture[str]) -> None:
+    image = ground.image("image", CONTENTS)
+    with mount(image, ground.directory("a"), OVERLAY) as made:
+        (keeper,) = [line for line in daemons(ground.path) if '"role": "keeper"' in line]
+        os.kill(int(keeper.split(":")[0]), signal.SIGKILL)
+        wait_until(lambda: not Path("/proc", keeper.split(":")[0]).exists())
+        assert (made.path / "small").read_bytes() == b"hello\n", "served unshared"
+        words = ["mount", *OVERLAY.options(), str(image), str(ground.directory("b"))]
+        assert command_line(words) == 5
+        assert "keeper has ended" in capfd.readouterr().err
+
+
 def test_what_took_a_mounts_place_is_not_unmounted_for_it(ground: Ground) -> None:
     image, at = ground.image("image", CONTENTS), ground.directory("at")
     mount(image, at, FUSE).keep()

@@ -162,7 +162,8 @@ impl Error {
             Self::Busy { .. } => Errno::BUSY,
             Self::Changed { .. } => Errno::STALE,
             Self::Protocol(_) => Errno::PROTO,
-            Self::KeeperGone => Errno::PIPE,
+            // Not EPIPE, which a program takes for its own output being closed.
+            Self::KeeperGone => Errno::CONNRESET,
             Self::Io { source, .. } => return source.raw_os_error().unwrap_or(5),
         };
         errno.raw_os_error()
