@@ -10,6 +10,10 @@ from typing import NoReturn
 
 def main() -> NoReturn:
     """Run ``pyerofs`` with the process's arguments and exit with its status."""
-    from .app import run
+    try:
+        from .app import run
 
-    raise SystemExit(run())
+        status = run()
+    except KeyboardInterrupt:  # before the frame around every command stands
+        status = 130
+    raise SystemExit(status)
