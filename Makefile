@@ -90,7 +90,7 @@ lint-python: build
 reference: build ## Write docs/reference from the help texts and docstrings
 	@$(BIN)/python tools/reference.py
 
-fuzz: ## Fuzz the reader for a minute a target (FUZZ_SECONDS=60; needs cargo-fuzz and a nightly compiler)
+fuzz: build ## Fuzz the reader, FUZZ_SECONDS=60 for each target
 	@tools/fuzz "$${FUZZ_SECONDS:-60}"
 
 # -- releases ---------------------------------------------------------------------------------------------------
