@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import peers as peer_tools
-from ordinary_user import OrdinaryUser, fuse_for_everybody, ordinary_user
+from ordinary_user import DIRECTORIES, OrdinaryUser, fuse_for_everybody, ordinary_user
 from trees import Trees
 
 if TYPE_CHECKING:
@@ -123,7 +123,8 @@ def mounts(below: tuple[str, ...]) -> set[str]:
 @pytest.fixture(autouse=True)
 def nothing_left_mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Fail a test that leaves a mount behind, and take the mount away so that the next test starts clean."""
-    own = (str(tmp_path_factory.getbasetemp()), f"{tempfile.gettempdir()}/pyerofs-", "/dev/shm/pyerofs-")
+    # Other mounts that appear meanwhile are somebody else's.
+    own = (str(tmp_path_factory.getbasetemp()), *map(str, DIRECTORIES))
     before = mounts(own)
     yield
     left = sorted(mounts(own) - before)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 UID = 64321
+# The directories of the users that this process has made and not yet removed.
+DIRECTORIES: set[Path] = set()
 PACKAGES = ("click", "rich", "markdown_it", "mdurl", "pygments")
 FUSE = Path("/dev/fuse")
 # Who holds a lock on it uses the open device; its content is the mode to put back.
@@ -101,6 +103,7 @@ def ordinary_user(uid: int = UID) -> Iterator[OrdinaryUser]:
     uid = uid if root else os.geteuid()
     directory = Path(tempfile.mkdtemp(prefix="pyerofs-user-"))
     directory.chmod(0o755)
+    DIRECTORIES.add(directory)
     try:
         for name in ("home", "run", "tmp"):
             own = directory / name
@@ -118,6 +121,7 @@ def ordinary_user(uid: int = UID) -> Iterator[OrdinaryUser]:
             yield OrdinaryUser(uid, directory, python, packages)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+        DIRECTORIES.discard(directory)
 
 
 @contextlib.contextmanager

@@ -97,8 +97,10 @@ def make(node: Node, path: bytes) -> None:
 @pytest.mark.root
 @pytest.mark.usefixtures("kernel_erofs")
 @given(tree=Tree, block_size=st.sampled_from([512, 1024, 4096]))
-def test_an_image_holds_the_tree_and_the_kernel_agrees(tree: Node, block_size: int) -> None:
-    with tempfile.TemporaryDirectory(prefix="pyerofs-any-") as name:
+def test_an_image_holds_the_tree_and_the_kernel_agrees(
+    tree: Node, block_size: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with tempfile.TemporaryDirectory(dir=tmp_path_factory.getbasetemp()) as name:
         directory = Path(name)
         source, image = directory / "tree", directory / "image"
         make(tree, os.fsencode(source))
