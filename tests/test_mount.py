@@ -220,9 +220,10 @@ def test_reading_one_file_through_two_mounts_fills_the_page_cache_once(
     size = 48 << 20
     one = ground.image("one", {**same, "own": b"1"})
     two = ground.image("two", {**{f"else/{name}": content for name, content in same.items()}, "own": b"2"})
-    # The machine does other things meanwhile. Pages of our own files are counted one by one; `Cached` is
-    # believed in a try in which reading a third time, which can't add anything, adds little.
+    # The machine does other things meanwhile. Pages of our own files are counted one by one; `Cached` has to
+    # agree in one of several tries, and a try counts only if reading a third time adds as little as it must.
     margin = size // 4
+    quiet = []
     for left in reversed(range(6)):
         domain = f"domain{left}"
         forget(one, two)
@@ -244,11 +245,12 @@ def test_reading_one_file_through_two_mounts_fills_the_page_cache_once(
         assert found.resident_bytes + blobs < size + margin
         grown = [after - before for before, after in itertools.pairwise(marks)]
         if abs(grown[2]) < margin // 2:
-            assert abs(grown[0] - size) < margin
-            assert abs(grown[1]) < margin
-            return
+            quiet.append(grown)
+            if abs(grown[0] - size) < margin and abs(grown[1]) < margin:
+                return
         assert wait_until(lambda: not daemons(ground.runtime))
         pyerofs.Domain(domain).remove()
+    assert not quiet, f"reading {size} bytes twice added {quiet}"
     pytest.skip("too much else happens in this machine's page cache to see ours in it")
 
 

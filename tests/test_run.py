@@ -159,7 +159,9 @@ def test_the_command_has_the_streams_the_environment_and_default_signals(
         input="typed\n", env={"MARK": "here"},
     )  # fmt: skip
     assert done.stdout == "typed\nhere\n"
-    assert int(done.stderr.split()[-1], 16) == 0
+    # What Python ignores for itself; the caller's own choices are passed on.
+    ignored = int(done.stderr.split()[-1], 16)
+    assert not ignored & (1 << signal.SIGPIPE - 1 | 1 << signal.SIGXFSZ - 1)
 
 
 def test_no_descriptor_of_ours_reaches_the_command(user: OrdinaryUser, home: Path, image: Path) -> None:
