@@ -7,7 +7,6 @@ images itself.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -16,32 +15,18 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import Any
 
 import judges
 import picture
 import stacks
+from cost import Cost, Mounted, reading, stat_of, steadiest
 from ordinary_user import OrdinaryUser, ordinary_user
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 HERE = Path(__file__).resolve().parent
 OUT = HERE.parent / "target" / "demo"
 MB = 1e6
 SHOWN = ("objects", "bytes", "resident_bytes", "saved_bytes", "saved_resident_bytes")
-
-
-@dataclass
-class Reading:
-    """What one reader inside the mounts cost, and how it got at the files."""
-
-    mount: float
-    listing: float
-    read: float
-    cached: float
-    files: int
-    kinds: list[str]
 
 
 @dataclass
@@ -52,16 +37,16 @@ class Result:
     total: float
     unique: float
     build: float
-    alone: Reading
-    apart: float
-    shared: Reading
-    again: Reading
+    alone: Cost
+    apart: Cost
+    shared: Cost
+    again: Cost
     domain: dict[str, Any] = field(default_factory=dict)
 
     @property
     def saved(self) -> float:
         """The part of the page cache that sharing saves, against a domain for each image."""
-        return 1 - self.shared.cached / self.apart
+        return 1 - self.shared.counted / self.apart.counted
 
     @property
     def bound(self) -> float:
@@ -84,7 +69,6 @@ def main() -> int:
         pairs, trees = make_trees(user)
         images, seconds = build(user, trees)
         results = [measure(user, pair, trees, images, seconds) for pair in pairs]
-        check_mounts(user, pairs[0], trees, images)
         check_kernel(user, trees, images)
         report(results)
     return 0
@@ -164,18 +148,15 @@ def measure(
     """Read everything: outside any domain, each image in its own, both in a new one, and there once more."""
     both = [images[pair.one], images[pair.other]]
     one, other = stacks.contents(trees[pair.one]), stacks.contents(trees[pair.other])
-    domain = domain_of(pair)
-    alone = read(user, both, [])
-    empty_page_cache(user)
-    before = cached_bytes()
-    with contextlib.ExitStack() as stack:
-        for number, image in enumerate(both):
-            options = ["--domain", f"{domain}-{number}"]
-            stack.enter_context(reader(user, [image], options, from_empty=False))
-        apart = cached_bytes() - before
-    shared = read(user, both, ["--domain", domain])
-    with reader(user, both, ["--domain", domain]) as (_process, again):
-        said = user.run(["pyerofs", "domain", "stat", "--json", domain], check=True, **SPEAKING)
+    name = f"{pair.one}-{pair.other}"
+    _, alone = steadiest(user, lambda _: [Mounted(both)])
+    _, apart = steadiest(
+        user, lambda attempt: [Mounted([image], f"{name}-{image.stem}{attempt}") for image in both]
+    )
+    best, shared = steadiest(user, lambda attempt: [Mounted(both, f"{name}{attempt}")])
+    with reading(user, Mounted(both, f"{name}{best}")) as (readers, again):
+        domain = stat_of(user, f"{name}{best}")
+        compare(readers[0].ask("check"), pair, trees, images)
     return Result(
         title=pair.title,
         total=stacks.whole(trees[pair.one]) + stacks.whole(trees[pair.other]),
@@ -185,80 +166,12 @@ def measure(
         apart=apart,
         shared=shared,
         again=again,
-        domain=json.loads(said.stdout),
+        domain=domain,
     )
 
 
-def domain_of(pair: stacks.Pair) -> str:
-    """The domain that the pair is mounted in; each has its own, so that it starts with no object."""
-    return f"demo-{pair.one}-{pair.other}"
-
-
-def read(user: OrdinaryUser, images: list[Path], options: list[str]) -> Reading:
-    """Mount the images, read every file through the mounts, and unmount."""
-    with reader(user, images, options) as (_process, reading):
-        return reading
-
-
-@contextlib.contextmanager
-def reader(
-    user: OrdinaryUser, images: list[Path], options: list[str], *, from_empty: bool = True
-) -> Iterator[tuple[subprocess.Popen[str], Reading]]:
-    """Start a reader inside the mounts, as a rule from an empty cache; it stays until the context ends."""
-    if from_empty:
-        empty_page_cache(user)
-    before = cached_bytes()
-    started = time.monotonic()
-    words: list[str | Path] = ["pyerofs", "run", *options, *images]
-    words += ["--", user.python, user.directory / "demo/reader.py"]
-    process = user.popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    try:
-        said = json.loads(line(process.stdout) or "null")
-        if said is None:
-            raise SystemExit(f"the reader failed with exit status {process.wait()}")
-        cost = cached_bytes() - before
-        mount = said["started"] - started
-        yield process, Reading(mount, said["list"], said["read"], cost, said["files"], said["kinds"])
-    finally:
-        with contextlib.suppress(BrokenPipeError):
-            process.communicate("\n", timeout=60)
-
-
-def line(stream: IO[str] | None) -> str:
-    """One line of a pipe."""
-    return stream.readline() if stream else ""
-
-
-def empty_page_cache(user: OrdinaryUser) -> None:
-    """Let nothing of the trees, the images or the objects lie in the page cache."""
-    os.sync()
-    if os.geteuid() == 0:
-        Path("/proc/sys/vm/drop_caches").write_text("3\n")
-        return
-    for path in user.home.rglob("*"):
-        if path.is_file() and not path.is_symlink():
-            with contextlib.suppress(OSError), open(path, "rb") as file:
-                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def cached_bytes() -> int:
-    """The page cache of the whole machine."""
-    for row in Path("/proc/meminfo").read_text().splitlines():
-        if row.startswith("Cached:"):
-            return int(row.split()[1]) * 1024
-    raise SystemExit("/proc/meminfo names no Cached")
-
-
-def check_mounts(
-    user: OrdinaryUser, pair: stacks.Pair, trees: dict[str, Path], images: dict[str, Path]
-) -> None:
+def compare(seen: dict[str, Any], pair: stacks.Pair, trees: dict[str, Path], images: dict[str, Path]) -> None:
     """Compare every file that the ordinary user sees through the shared mounts with the trees."""
-    both = [images[pair.one], images[pair.other]]
-    with reader(user, both, ["--domain", domain_of(pair)]) as (process, _reading):
-        if process.stdin:
-            process.stdin.write("check\n")
-            process.stdin.flush()
-        seen = json.loads(line(process.stdout))
     wrong = []
     for name in (pair.one, pair.other):
         for path, entry in judges.of_directory(trees[name]).items():
@@ -269,7 +182,7 @@ def check_mounts(
     wrong += sorted(seen)
     if wrong:
         raise SystemExit(f"the mounts differ from the trees in {len(wrong)} files, first {wrong[0]}")
-    print("Seen through the shared mounts, every file has its bytes, mode and time.")
+    print(f"Seen through the shared mounts, {pair.title}: every file has its bytes, mode and time.")
 
 
 def check_kernel(user: OrdinaryUser, trees: dict[str, Path], images: dict[str, Path]) -> None:
@@ -295,6 +208,11 @@ def check_kernel(user: OrdinaryUser, trees: dict[str, Path], images: dict[str, P
     print(f"The kernel mounts the images: {count} entries, every byte, mode, owner, time and xattr is right.")
 
 
+def in_memory(cost: Cost) -> str:
+    """What is counted, and in brackets the growth of `Cached`."""
+    return f"{cost.counted / MB:.0f} MB ({cost.cached / MB:.0f})"
+
+
 def report(results: list[Result]) -> None:
     """Print the table and draw the picture."""
     head = [
@@ -313,15 +231,15 @@ def report(results: list[Result]) -> None:
     rows += [
         [
             result.title,
-            f"{result.alone.cached / MB:.0f} MB",
-            f"{result.apart / MB:.0f} MB",
-            f"{result.shared.cached / MB:.0f} MB",
+            in_memory(result.alone),
+            in_memory(result.apart),
+            in_memory(result.shared),
             f"{result.saved:.0%}",
             f"{result.bound:.0%}",
             f"{result.build:.1f} s",
-            f"{result.shared.mount:.2f} s",
-            f"{result.shared.read:.1f} s",
-            f"{result.again.read:.1f} s",
+            f"{result.shared.readings[0].mount:.2f} s",
+            f"{result.shared.readings[0].read:.1f} s",
+            f"{result.again.readings[0].read:.1f} s",
         ]
         for result in results
     ]
@@ -331,10 +249,14 @@ def report(results: list[Result]) -> None:
         cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
         print("  ".join([row[0].ljust(widths[0]), *cells[1:]]))
     first = results[0]
+    costs = [cost for result in results for cost in (result.alone, result.apart, result.shared)]
+    drift = max(cost.drift for cost in costs) / MB
     print(f"""
-MB: growth of the whole machine's Cached while every file of both images was read through both mounts.
-no domain: {", ".join(first.alone.kinds)}, which holds its own pages and the images'.
-own domains: {", ".join(first.shared.kinds)}, each image in a domain of its own, so nothing is shared.
+MB: page cache when every file of both images has been read through both mounts, counted in the images,
+the objects and the mounted files. In brackets: what the whole machine's Cached grew by meanwhile; reading all
+once more, which adds nothing, changed that by up to {drift:.0f} MB: so much the rest of the machine did.
+no domain: {", ".join(first.alone.readings[0].kinds)}, which holds its own pages and the images'.
+own domains: {", ".join(first.shared.readings[0].kinds)}, each image in a domain of its own.
 one domain: both images in one. saved: one domain against own domains.
 bound: what could be saved if every content were held once, in whole pages.
 build: both images. mount: from the command to the first line of the reader, two Python starts included.
@@ -347,7 +269,12 @@ read: in a new domain, where every object is made and verified first. again: onc
     groups = [
         (
             result.title,
-            [result.alone.cached / MB, result.apart / MB, result.shared.cached / MB, result.unique / MB],
+            [
+                result.alone.cached / MB,
+                result.apart.cached / MB,
+                result.shared.cached / MB,
+                result.unique / MB,
+            ],
         )
         for result in results
     ]
