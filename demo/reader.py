@@ -42,6 +42,15 @@ def read_all(paths: list[str]) -> int:
     return total
 
 
+def each_once(paths: list[str]) -> list[str]:
+    """One name of each inode."""
+    inodes = {}
+    for path in paths:
+        about = os.stat(path)
+        inodes[about.st_dev, about.st_ino] = path
+    return list(inodes.values())
+
+
 def seen(paths: list[str]) -> dict[str, list[object]]:
     """Mode, size, time and digest of every file."""
     found: dict[str, list[object]] = {}
@@ -63,11 +72,7 @@ def main() -> None:
     here = os.getcwd()
     kinds = sorted({line.split(" - ")[1].split()[0] for line in mounts if line.split()[4].startswith(here)})
     # Through overlayfs these are 0: the pages belong to the domain's objects.
-    own = (
-        sum({os.stat(path).st_ino: resident(path) for path in paths}.values())
-        if "overlay" not in kinds
-        else 0
-    )
+    own = 0 if "overlay" in kinds else sum(resident(path) for path in each_once(paths))
     report = {"resident": own, "started": started, "read": ended - started, "bytes": total, "kinds": kinds}
     print(json.dumps(report), flush=True)
     while word := sys.stdin.readline().strip():
