@@ -29,6 +29,7 @@ DOMAIN = "bench"
 OPENS = 200_000
 STREAM_BYTES = 256 << 20
 FUSE, RUN = "pyerofs fuse", "pyerofs run in a domain"
+OPEN_TARGETS = [Target(RUN, 1.1, "overlay of plain directories"), Target(RUN, 2.0, "ext4")]
 KERNEL, OURS_IN_KERNEL = "kernel, mkfs.erofs' image", "kernel, our image"
 
 
@@ -187,10 +188,10 @@ def mounted_times(
     )
     warm = Table("find -ls, warm", "s", find)
     opens = Table(
-        "open + read + close, warm",
+        "open + read + close, warm, all over the tree",
         "us per file",
         f"openread open SMALL {OPENS} (20,000 files of up to 64 KiB, random order)",
-        targets=[Target(RUN, 1.1, "overlay of plain directories"), Target(RUN, 2.0, "ext4")],
+        targets=OPEN_TARGETS,
     )
     reads = Table("Read every file, cold", "s", "echo 3 > /proc/sys/vm/drop_caches; openread all EVERY")
     cache = Table("Page cache after reading every file", "MB", "growth of Cached in /proc/meminfo")
@@ -224,10 +225,14 @@ def mounted_times(
 
 
 def stream_times(peers: peer_tools.Peers, work: Path) -> list[Table]:
-    """Read one large file in order."""
+    """Read one large file in order, and open small ones beside it, with no path to walk."""
     tree = work / "stream"
     tree.mkdir()
     draw = random.Random(2)
+    names = [f"small{number:04}" for number in range(1000)]
+    for name in names:
+        (tree / name).write_bytes(draw.randbytes(3000))
+    (work / "flat").write_text("\0".join(names))
     with open(tree / "large", "wb") as file:
         file.writelines(draw.randbytes(1 << 20) for _ in range(STREAM_BYTES >> 20))
     ours, theirs = work / "stream.erofs", work / "stream.mkfs"
@@ -235,6 +240,7 @@ def stream_times(peers: peer_tools.Peers, work: Path) -> list[Table]:
     peers.mkfs(theirs, tree, "--quiet")
     ways = [
         systems.plain("ext4", tree),
+        systems.overlay("overlay of plain directories", tree),
         systems.kernel(KERNEL, theirs),
         systems.running(RUN, ours, "--domain", DOMAIN),
         systems.mounted(FUSE, ours, "--backend", "fuse"),
@@ -243,6 +249,12 @@ def stream_times(peers: peer_tools.Peers, work: Path) -> list[Table]:
     command = "dd if=large of=/dev/null bs=1M status=none"
     cold = Table(f"Read {STREAM_BYTES >> 20} MiB in order, cold", "s", f"drop_caches; {command}")
     warm = Table(f"Read {STREAM_BYTES >> 20} MiB in order, warm", "s", command)
+    flat = Table(
+        "open + read + close, warm, in one directory",
+        "us per file",
+        f"openread open FLAT {OPENS} (1,000 files of 3 kB in the root directory, random order)",
+        targets=OPEN_TARGETS,
+    )
     directory = work / "streams"
     directory.mkdir()
     with systems.ready(ways, directory) as entered:
@@ -251,11 +263,17 @@ def stream_times(peers: peer_tools.Peers, work: Path) -> list[Table]:
             drop_caches()
             return system.seconds(command)
 
+        def open_files(system: systems.System) -> float:
+            said = system.tell(f"{shlex.quote(str(HELPER))} open {shlex.quote(str(work / 'flat'))} {OPENS}")
+            return float(said[-1]) / 1000
+
         for system in entered:
             system.seconds(command)
+            open_files(system)
+        alternate(flat, {way.name: partial(open_files, way) for way in entered})
         alternate(cold, {way.name: partial(from_disk, way) for way in entered})
         alternate(warm, {way.name: partial(way.seconds, command) for way in entered})
-    return [cold, warm]
+    return [flat, cold, warm]
 
 
 def write_results(peers: peer_tools.Peers, what: str, tables: list[Table]) -> None:
