@@ -15,6 +15,7 @@ import json
 import mmap
 import os
 import subprocess
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,10 @@ class Reader:
         words: list[str | Path] = ["pyerofs", "run", *mounted.images]
         words += ["--domain", mounted.domain] if mounted.domain else []
         words += ["--", user.python, user.directory / "demo/reader.py"]
-        self._process = user.popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        # That a domain was made is no news here; why a reader failed is.
+        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        pipe = subprocess.PIPE
+        self._process = user.popen(words, stdin=pipe, stdout=pipe, stderr=self._said, text=True)
         said = self._line()
         self.reading = Reading(said["started"] - started, said["read"], said["kinds"], said["resident"])
 
@@ -81,11 +85,14 @@ class Reader:
         """Let it and its mounts go."""
         with contextlib.suppress(BrokenPipeError):
             self._process.communicate("\n", timeout=60)
+        self._said.close()
 
     def _line(self) -> Any:
         line = self._process.stdout.readline() if self._process.stdout else ""
         if not line:
-            raise SystemExit(f"the reader failed with exit status {self._process.wait()}")
+            status = self._process.wait()
+            self._said.seek(0)
+            raise SystemExit(f"the reader failed with exit status {status}\n{self._said.read()}")
         return json.loads(line)
 
 
