@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from . import report
+from .options import how_to_mount
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,19 +58,7 @@ def _wait(mounted: Mount) -> None:
 @click.command()
 @click.argument("image", type=click.Path())
 @click.argument("directory", type=click.Path())
-@click.option("-d", "--domain", metavar="NAME", help="Share the page cache with mounts in this domain.")
-@click.option(
-    "--backend",
-    type=click.Choice(["auto", "kernel", "overlay", "fuse"]),
-    default="auto",
-    show_default=True,
-    help="How to mount.",
-)
-@click.option(
-    "--owners",
-    type=click.Choice(["map", "squash"]),
-    help="Show the image's owners, or make all files yours; the default is map for root, else squash.",
-)
+@how_to_mount
 @click.option("--device", "devices", multiple=True, type=click.Path(), help="A further blob of the image.")
 @click.option("--offset", type=click.IntRange(min=0), default=0, help="Where the image starts, in bytes.")
 @click.option("--foreground", is_flag=True, help="Stay until it is unmounted, or unmount when interrupted.")

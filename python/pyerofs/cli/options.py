@@ -51,6 +51,25 @@ def image_options(function: _Function) -> _Function:
     return click.argument("image", type=click.Path())(function)
 
 
+def how_to_mount(function: _Function) -> _Function:
+    """Add the options that say how an image is mounted, in which domain, and whose its files are."""
+    function = click.option(
+        "--owners",
+        type=click.Choice(["map", "squash"]),
+        help="Show the image's owners, or make all files yours; the default is map for root, else squash.",
+    )(function)
+    function = click.option(
+        "--backend",
+        type=click.Choice(["auto", "kernel", "overlay", "fuse"]),
+        default="auto",
+        show_default=True,
+        help="How to mount.",
+    )(function)
+    return click.option(
+        "-d", "--domain", metavar="NAME", help="Share the page cache with mounts in this domain."
+    )(function)
+
+
 @contextmanager
 def opened(path: str, devices: tuple[str, ...], offset: int) -> Iterator[Image]:
     """Open the image that the arguments name; an error inside names both the image and the entry."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from . import report
+from .options import how_to_mount
 
 if TYPE_CHECKING:
     from ..mounting.run import RunImage
@@ -55,19 +56,7 @@ def _images(pairs: list[tuple[str, str | None]]) -> list[RunImage]:
 
 @click.command(cls=RunCommand, options_metavar="[OPTIONS]")
 @click.argument("images", metavar="IMAGE[:DIR]... [-- COMMAND...]", nargs=-1)
-@click.option("-d", "--domain", metavar="NAME", help="Share the page cache with mounts in this domain.")
-@click.option(
-    "--backend",
-    type=click.Choice(["auto", "kernel", "overlay", "fuse"]),
-    default="auto",
-    show_default=True,
-    help="How to mount.",
-)
-@click.option(
-    "--owners",
-    type=click.Choice(["map", "squash"]),
-    help="Show the image's owners, or make all files yours; the default is map for root, else squash.",
-)
+@how_to_mount
 @click.option("--root-user", is_flag=True, help="Be uid and gid 0 inside.")
 @click.option("--image", "named", metavar="PATH", multiple=True, help="An image whose name has a colon.")
 @click.option("--at", "places", metavar="DIR", multiple=True, help="Where to mount it.")
