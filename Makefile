@@ -51,9 +51,9 @@ demo: build ## Mount a Python stack twice in one domain, as an ordinary user, an
 	@tools/system-packages demo
 	PYTHONPATH=tools:tests $(BIN)/python demo/demo.py
 
-bench: build ## Measure against mkfs.erofs, erofsfuse, squashfs and the kernel; write benchmarks/results
+bench: build ## Measure against peers and the kernel; write benchmarks/results (ARGS="reading" for one group)
 	@tools/system-packages bench
-	PYTHONPATH=tools:tests $(BIN)/python benchmarks/bench.py
+	PYTHONPATH=tools:tests $(BIN)/python benchmarks/bench.py $(ARGS)
 
 # -- tests and lints --------------------------------------------------------------------------------------------
 

@@ -1,40 +1,43 @@
-"""`make bench`: pyerofs beside mkfs.erofs, erofsfuse, squashfs and the kernel, on one tree, in one run.
+"""`make bench`: pyerofs beside mkfs.erofs, fsck.erofs, erofsfuse, squashfs and the kernel, on one tree.
 
-Every measurement alternates between the ways and states medians; BENCH_ROUNDS (5) says of how many. The
-results go to benchmarks/results as Markdown and JSON. What misses its target is written down as missed.
+Every measurement alternates between the ways and states medians; BENCH_ROUNDS (5) says of how many. Groups
+may be named (`make bench ARGS="building mounting"`); the others keep their last results. They go to
+benchmarks/results as Markdown and JSON. What misses its target is written down as missed.
 """
 
 from __future__ import annotations
 
+import argparse
+import datetime as dt
 import json
 import os
 import platform
-import random
-import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from functools import partial
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+import corpus
 import peers as peer_tools
-import systems
-from measure import ROUNDS, Table, Target, alternate, drop_caches, meminfo
+from measure import ROUNDS, meminfo
 
-HERE = Path(__file__).resolve().parent
-HELPER = HERE.parent / "target/bench/openread"
-DOMAIN = "bench"
-OPENS = 200_000
-STREAM_BYTES = 256 << 20
-FUSE, RUN = "pyerofs fuse", "pyerofs run in a domain"
-OPEN_TARGETS = [Target(RUN, 1.1, "overlay of plain directories"), Target(RUN, 2.0, "ext4")]
-KERNEL, OURS_IN_KERNEL = "kernel, mkfs.erofs' image", "kernel, our image"
+RESULTS = Path(__file__).resolve().parent / "results"
+#: Each is a module beside this one, with a function tables(peers, corpus, work).
+GROUPS = ("building", "mounting")
 
 
 def main() -> int:
-    """Measure everything and return the exit status."""
+    """Measure what was asked for and return the exit status."""
+    arguments = argparse.ArgumentParser(description="Measure pyerofs beside its peers.")
+    arguments.add_argument(
+        "group", nargs="*", metavar="GROUP", help=f"one of {', '.join(GROUPS)} (default: all)"
+    )
+    asked = arguments.parse_args().group or GROUPS
+    if unknown := set(asked).difference(GROUPS):
+        arguments.error(f"no group {', '.join(sorted(unknown))}: there are {', '.join(GROUPS)}")
     if os.geteuid() != 0:
         print("make bench needs root: it empties caches and mounts with the kernel")
         return 1
@@ -43,265 +46,67 @@ def main() -> int:
     except peer_tools.NoPeersError as error:
         print(f"make bench needs the newest erofs-utils: {error}")
         return 1
-    HELPER.parent.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["rustc", "--edition=2024", "-O", "-o", HELPER, HERE / "openread.rs"], check=True)
-    work = Path(tempfile.mkdtemp(prefix="pyerofs-bench-", dir="/var/tmp"))
-    os.environ["PYEROFS_STATE"] = str(work / "state")
-    try:
-        tree, what = choose_tree(work)
-        files = list_files(tree, work)
-        print(f"{what}; {ROUNDS} rounds", flush=True)
-        tables = [build_times(peers, tree, work)]
-        images = make_images(peers, tree, work)
-        tables += mounted_times(peers, tree, images, work, files)
-        tables += stream_times(peers, work)
-        write_results(peers, what, tables)
-    finally:
-        subprocess.run(["pyerofs", "umount", "--all"], check=False, capture_output=True)
-        shutil.rmtree(work, ignore_errors=True)
+    records = load()
+    for group in asked:
+        records[group] = measure(group, peers)
+        write(records)
+    print((RESULTS / "results.md").read_text())
     return 0
 
 
-def choose_tree(work: Path) -> tuple[Path, str]:
-    """/usr/share where it is large enough, else a generated tree of the same kind."""
-    tree, kind = Path("/usr/share"), "/usr/share of this machine"
-    count, size = measure_tree(tree)
-    if count < 40_000 or size < 400 << 20:
-        tree, kind = work / "tree", "a generated tree"
-        generate(tree)
-        count, size = measure_tree(tree)
-    return tree, f"{kind}: {count} entries, {size / 1e6:.0f} MB"
-
-
-def measure_tree(tree: Path) -> tuple[int, int]:
-    """Entries and bytes of regular files."""
-    count, size = 0, 0
-    for folder, folders, files in os.walk(tree):
-        count += len(folders) + len(files)
-        for name in files:
-            size += os.lstat(os.path.join(folder, name)).st_size
-    return count, size
-
-
-def generate(tree: Path) -> None:
-    """50,000 files of 12 KB on average in 4,000 directories."""
-    draw = random.Random(1)
-    for number in range(50_000):
-        path = tree / f"{number % 40:02}" / f"{number % 4000:04}" / f"file-{number:05}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(draw.randbytes(min(int(draw.lognormvariate(8, 1.6)), 4 << 20)))
-
-
-def list_files(tree: Path, work: Path) -> tuple[Path, Path]:
-    """Two lists of names between NULs: every regular file, and 20,000 small ones for opening."""
-    every, small = [], []
-    for folder, _folders, names in os.walk(tree):
-        for name in names:
-            path = Path(folder, name)
-            if path.is_file() and not path.is_symlink():
-                relative = os.fsencode(path.relative_to(tree))
-                every.append(relative)
-                if 0 < path.stat().st_size <= 1 << 16:
-                    small.append(relative)
-    random.Random(1).shuffle(small)
-    lists = (work / "every", work / "small")
-    lists[0].write_bytes(b"\0".join(every))
-    lists[1].write_bytes(b"\0".join(small[:20_000]))
-    return lists
-
-
-def timed(words: list[str]) -> float:
-    """Seconds that a command takes."""
-    started = time.perf_counter()
-    subprocess.run(words, check=True, stdin=subprocess.DEVNULL, capture_output=True)
-    return time.perf_counter() - started
-
-
-def build_times(peers: peer_tools.Peers, tree: Path, work: Path) -> Table:
-    """How long an image of the tree takes, from a warm page cache."""
-    target = work / "out"
-    plain = peers.command("mkfs.erofs", "--quiet", target, tree)
-    words = {
-        "mkfs.erofs": plain,
-        "mkfs.erofs with digests": peers.command(
-            "mkfs.erofs", "--quiet", "--xattr-inode-digest", target, tree
-        ),
-        # pyerofs returns when its image is on the disk, mkfs.erofs when it is in the page cache.
-        "mkfs.erofs, then sync": ["sh", "-c", '"$@" && sync "$0"', str(target), *plain],
-        "pyerofs without fingerprints": ["pyerofs", "build", "--no-fingerprint", str(tree), str(target)],
-        "pyerofs": ["pyerofs", "build", str(tree), str(target)],
-        "mksquashfs, uncompressed": peers.command(
-            "mksquashfs", tree, target, "-quiet", "-no-progress", "-noI", "-noD", "-noF", "-noX"
-        ),
+def measure(group: str, peers: peer_tools.Peers) -> dict[str, Any]:
+    """Run one group and return its record."""
+    work = Path(tempfile.mkdtemp(prefix="pyerofs-bench-", dir="/var/tmp"))
+    os.environ["PYEROFS_STATE"] = str(work / "state")
+    try:
+        measured = corpus.choose(work)
+        print(f"{group}: {measured.name}; {ROUNDS} rounds", flush=True)
+        tables = import_module(group).tables(peers, measured, work)
+    finally:
+        subprocess.run(["pyerofs", "umount", "--all"], check=False, capture_output=True)
+        shutil.rmtree(work, ignore_errors=True)
+    return {
+        "facts": facts(peers, measured),
+        "tables": [table.record() for table in tables],
+        "markdown": [table.markdown() for table in tables],
     }
 
-    def once(name: str) -> float:
-        target.unlink(missing_ok=True)
-        os.sync()
-        return timed(words[name])
 
-    once("pyerofs")
-    table = Table(
-        "Build an image",
-        "s",
-        "pyerofs build TREE IMAGE; mkfs.erofs IMAGE TREE (page cache warm)",
-        targets=[
-            Target("pyerofs", 1.0, "mkfs.erofs with digests"),
-            Target("pyerofs without fingerprints", 1.0, "mkfs.erofs"),
-        ],
-    )
-    alternate(table, {name: partial(once, name) for name in words})
-    target.unlink(missing_ok=True)
-    return table
-
-
-def make_images(peers: peer_tools.Peers, tree: Path, work: Path) -> dict[str, Path]:
-    """One image of each kind."""
-    images = {name: work / f"{name}.image" for name in ("ours", "mkfs", "squashfs")}
-    timed(["pyerofs", "build", str(tree), str(images["ours"])])
-    peers.mkfs(images["mkfs"], tree, "--quiet")
-    squash = ["-quiet", "-no-progress", "-noI", "-noD", "-noF", "-noX"]
-    peers.run("mksquashfs", tree, images["squashfs"], *squash)
-    return images
-
-
-def mounted_times(
-    peers: peer_tools.Peers, tree: Path, images: dict[str, Path], work: Path, files: tuple[Path, Path]
-) -> list[Table]:
-    """List, open and read the tree through every way to mount it."""
-    ways = [
-        systems.plain("ext4", tree),
-        systems.overlay("overlay of plain directories", tree),
-        systems.kernel(KERNEL, images["mkfs"]),
-        systems.kernel(OURS_IN_KERNEL, images["ours"]),
-        systems.running(RUN, images["ours"], "--domain", DOMAIN),
-        systems.mounted(FUSE, images["ours"], "--backend", "fuse"),
-        systems.fuse_peer("erofsfuse", peers, "erofsfuse", images["mkfs"]),
-        systems.squashfs("squashfs, kernel", images["squashfs"]),
-        systems.fuse_peer("squashfuse", peers, "squashfuse", images["squashfs"]),
-    ]
-    every, small = (shlex.quote(str(path)) for path in files)
-    helper = shlex.quote(str(HELPER))
-    find = "find . -ls >/dev/null"
-    cold = Table(
-        "find -ls, cold",
-        "s",
-        f"echo 3 > /proc/sys/vm/drop_caches; {find}",
-        targets=[Target(FUSE, 0.6, KERNEL), Target(FUSE, 0.2, "erofsfuse")],
-    )
-    warm = Table("find -ls, warm", "s", find)
-    opens = Table(
-        "open + read + close, warm, all over the tree",
-        "us per file",
-        f"openread open SMALL {OPENS} (20,000 files of up to 64 KiB, random order)",
-        targets=OPEN_TARGETS,
-    )
-    reads = Table("Read every file, cold", "s", "echo 3 > /proc/sys/vm/drop_caches; openread all EVERY")
-    cache = Table("Page cache after reading every file", "MB", "growth of Cached in /proc/meminfo")
-    with systems.ready(ways, work) as entered:
-
-        def cold_find(system: systems.System) -> float:
-            drop_caches()
-            return system.seconds(find)
-
-        def cold_read(system: systems.System) -> float:
-            drop_caches()
-            before = meminfo("Cached")
-            said = system.tell(f"{helper} all {every}")
-            cache.values.setdefault(system.name, []).append((meminfo("Cached") - before) / 1e6)
-            return float(said[-1].split()[0])
-
-        def open_files(system: systems.System) -> float:
-            return float(system.tell(f"{helper} open {small} {OPENS}")[-1]) / 1000
-
-        for system in entered:
-            print(f"  {system.name}", flush=True)
-            # Once unmeasured: a domain's objects are made now.
-            system.tell(f"{helper} all {every}")
-        alternate(cold, {way.name: partial(cold_find, way) for way in entered})
-        alternate(warm, {way.name: partial(way.seconds, find) for way in entered})
-        # Squashfs takes minutes for what follows, and competes with images for size, not for this.
-        entered = [way for way in entered if not way.name.startswith("squash")]
-        alternate(opens, {way.name: partial(open_files, way) for way in entered})
-        alternate(reads, {way.name: partial(cold_read, way) for way in entered})
-    return [cold, warm, opens, reads, cache]
-
-
-def stream_times(peers: peer_tools.Peers, work: Path) -> list[Table]:
-    """Read one large file in order, and open small ones beside it, with no path to walk."""
-    tree = work / "stream"
-    tree.mkdir()
-    draw = random.Random(2)
-    names = [f"small{number:04}" for number in range(1000)]
-    for name in names:
-        (tree / name).write_bytes(draw.randbytes(3000))
-    (work / "flat").write_text("\0".join(names))
-    with open(tree / "large", "wb") as file:
-        file.writelines(draw.randbytes(1 << 20) for _ in range(STREAM_BYTES >> 20))
-    ours, theirs = work / "stream.erofs", work / "stream.mkfs"
-    timed(["pyerofs", "build", str(tree), str(ours)])
-    peers.mkfs(theirs, tree, "--quiet")
-    ways = [
-        systems.plain("ext4", tree),
-        systems.overlay("overlay of plain directories", tree),
-        systems.kernel(KERNEL, theirs),
-        systems.running(RUN, ours, "--domain", DOMAIN),
-        systems.mounted(FUSE, ours, "--backend", "fuse"),
-        systems.fuse_peer("erofsfuse", peers, "erofsfuse", theirs),
-    ]
-    command = "dd if=large of=/dev/null bs=1M status=none"
-    cold = Table(f"Read {STREAM_BYTES >> 20} MiB in order, cold", "s", f"drop_caches; {command}")
-    warm = Table(f"Read {STREAM_BYTES >> 20} MiB in order, warm", "s", command)
-    flat = Table(
-        "open + read + close, warm, in one directory",
-        "us per file",
-        f"openread open FLAT {OPENS} (1,000 files of 3 kB in the root directory, random order)",
-        targets=OPEN_TARGETS,
-    )
-    directory = work / "streams"
-    directory.mkdir()
-    with systems.ready(ways, directory) as entered:
-
-        def from_disk(system: systems.System) -> float:
-            drop_caches()
-            return system.seconds(command)
-
-        def open_files(system: systems.System) -> float:
-            said = system.tell(f"{shlex.quote(str(HELPER))} open {shlex.quote(str(work / 'flat'))} {OPENS}")
-            return float(said[-1]) / 1000
-
-        for system in entered:
-            system.seconds(command)
-            open_files(system)
-        alternate(flat, {way.name: partial(open_files, way) for way in entered})
-        alternate(cold, {way.name: partial(from_disk, way) for way in entered})
-        alternate(warm, {way.name: partial(way.seconds, command) for way in entered})
-    return [flat, cold, warm]
-
-
-def write_results(peers: peer_tools.Peers, what: str, tables: list[Table]) -> None:
-    """Write the Markdown and JSON, and print the Markdown."""
+def facts(peers: peer_tools.Peers, measured: corpus.Corpus) -> dict[str, Any]:
+    """What the figures were measured on."""
     import pyerofs
 
-    facts = {
-        "tree": what,
+    return {
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
+        "tree": measured.name,
         "rounds": ROUNDS,
         "pyerofs": pyerofs.__version__,
         "erofs-utils": ".".join(map(str, peers.version)),
         "kernel": platform.release(),
         "processors": os.cpu_count(),
         "memory": f"{meminfo('MemTotal') / 1e9:.0f} GB",
-        "command": "make bench",
     }
-    lines = ["# Benchmarks", "", *(f"- {name}: {value}" for name, value in facts.items()), ""]
-    lines += [table.markdown() for table in tables]
-    results = HERE / "results"
-    results.mkdir(exist_ok=True)
-    text = "\n".join(lines)
-    (results / "results.md").write_text(text)
-    record = {**facts, "tables": [table.record() for table in tables]}
-    (results / "results.json").write_text(json.dumps(record, indent=1) + "\n")
-    print(text)
+
+
+def load() -> dict[str, Any]:
+    """The results that are there already."""
+    path = RESULTS / "results.json"
+    records: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return {group: records[group] for group in GROUPS if group in records}
+
+
+def write(records: dict[str, Any]) -> None:
+    """Write all results, those of earlier runs too, in the order of the groups."""
+    lines = ["# Benchmarks", ""]
+    for group in GROUPS:
+        if record := records.get(group):
+            command = f"make bench ARGS={group}"
+            lines += [f"# {group.capitalize()}", "", f"- command: {command}"]
+            lines += [*(f"- {name}: {value}" for name, value in record["facts"].items()), ""]
+            lines += record["markdown"]
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "results.md").write_text("\n".join(lines))
+    (RESULTS / "results.json").write_text(json.dumps(records, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import statistics
+import subprocess
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 ROUNDS = max(1, int(os.environ.get("BENCH_ROUNDS", "5")))
 
@@ -22,16 +24,49 @@ class Target:
     factor: float
     against: str
 
+    def verdict(self, table: Table) -> str:
+        """Whether it was met, in words."""
+        if self.row not in table.values or self.against not in table.values:
+            return f"not measured: {self.row} against {self.against}"
+        ratio = table.median(self.row) / table.median(self.against)
+        return (
+            f"{'met' if ratio <= self.factor else 'MISSED'}: {self.row} takes {ratio:.2f} x {self.against}, "
+            f"target at most {self.factor:.2g} x"
+        )
+
+
+@dataclass
+class Bound:
+    """What one row of a table is measured against: at least, or at most, a value of its own unit."""
+
+    row: str
+    least: float | None = None
+    most: float | None = None
+
+    def verdict(self, table: Table) -> str:
+        """Whether it was met, in words."""
+        if self.row not in table.values:
+            return f"not measured: {self.row}"
+        value = table.median(self.row)
+        met = (self.least is None or value >= self.least) and (self.most is None or value <= self.most)
+        limits = [("least", self.least), ("most", self.most)]
+        target = " and ".join(f"at {word} {shown(limit)}" for word, limit in limits if limit is not None)
+        return f"{'met' if met else 'MISSED'}: {self.row} {shown(value)} {table.unit}, target {target}"
+
 
 @dataclass
 class Table:
-    """One measurement: the values of each row in each round, and what they should be."""
+    """One measurement: the values of each row in each round, and what they should be.
+
+    `most_first`: more is better, as with a rate.
+    """
 
     title: str
     unit: str
     command: str
     values: dict[str, list[float]] = field(default_factory=dict)
-    targets: list[Target] = field(default_factory=list)
+    targets: Sequence[Target | Bound] = ()
+    most_first: bool = False
 
     def median(self, row: str) -> float:
         """The median of a row."""
@@ -39,21 +74,10 @@ class Table:
 
     def verdicts(self) -> list[str]:
         """For each target whether it was met, in words."""
-        said = []
-        for target in self.targets:
-            if target.row not in self.values or target.against not in self.values:
-                said.append(f"not measured: {target.row} against {target.against}")
-                continue
-            ratio = self.median(target.row) / self.median(target.against)
-            verdict = "met" if ratio <= target.factor else "MISSED"
-            said.append(
-                f"{verdict}: {target.row} takes {ratio:.2f} x {target.against}, "
-                f"target at most {target.factor:.2g} x"
-            )
-        return said
+        return [target.verdict(self) for target in self.targets]
 
     def markdown(self) -> str:
-        """The table, fastest first."""
+        """The table, the best row first."""
         lines = [
             f"## {self.title}",
             "",
@@ -62,7 +86,7 @@ class Table:
             f"| | median {self.unit} | all |",
             "|---|---:|---|",
         ]
-        for row in sorted(self.values, key=self.median):
+        for row in sorted(self.values, key=self.median, reverse=self.most_first):
             each = ", ".join(shown(value) for value in self.values[row])
             lines.append(f"| {row} | {shown(self.median(row))} | {each} |")
         lines += ["", *(f"- {verdict}" for verdict in self.verdicts()), ""]
@@ -95,6 +119,13 @@ def alternate(table: Table, ways: Mapping[str, Callable[[], float]], *, rounds: 
         for name in names[shift:] + names[:shift]:
             table.values.setdefault(name, []).append(ways[name]())
     return table
+
+
+def timed(words: list[str]) -> float:
+    """Seconds that a command takes."""
+    started = time.perf_counter()
+    subprocess.run(words, check=True, stdin=subprocess.DEVNULL, capture_output=True)
+    return time.perf_counter() - started
 
 
 def drop_caches() -> None:
