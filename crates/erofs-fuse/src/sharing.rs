@@ -354,6 +354,8 @@ impl Sharing {
                     let Some(offset) = offset else { return Ok(None) };
                     Piece::Data { source: *source, offset, len }
                 }
+                // The keeper copies bytes as they lie; it decodes none.
+                _ => return Ok(None),
             });
             at = next;
         }

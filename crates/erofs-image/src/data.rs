@@ -2,6 +2,7 @@
 
 use erofs_format::NULL_ADDR;
 use erofs_format::chunk::{ChunkFormat, ChunkIndex};
+use erofs_format::compression::Algorithm;
 use erofs_format::inode::DataLayout;
 use zerocopy::FromBytes;
 
@@ -24,6 +25,7 @@ pub struct Extent {
 
 /// Where a run of bytes lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Place {
     /// Nowhere: they are zeros.
     Hole,
@@ -33,6 +35,26 @@ pub enum Place {
         blob: usize,
         /// Absolute byte position in its source.
         offset: u64,
+    },
+    /// In a blob, in a cluster whose bytes are not those of the file: [`Image::read`] decodes them.
+    Encoded {
+        /// The blob.
+        blob: usize,
+        /// Absolute byte position of the whole cluster in the blob's source.
+        offset: u64,
+        /// Bytes of the cluster.
+        len: u64,
+        /// How the bytes are compressed; `None`: not at all, only rotated within their block.
+        algorithm: Option<Algorithm>,
+    },
+    /// In the data of another inode: a fragment in the packed inode, or a tail in the metabox.
+    Inside {
+        /// The other inode.
+        nid: u64,
+        /// Byte position in its data.
+        offset: u64,
+        /// Bytes that are compressed there once more, and how; `None`: the bytes are the file's.
+        encoded: Option<(u64, Algorithm)>,
     },
 }
 

@@ -141,33 +141,41 @@ pub struct Where {
     /// A byte position: in the image (counted from its block 0), or in the data of the inode where
     /// the error is about what a directory or another file of metadata holds.
     pub offset: Option<u64>,
+    /// The byte position in the file where the compressed extent starts that the error is about.
+    pub extent: Option<u64>,
 }
 
 impl Where {
     /// The place of an inode.
     pub const fn nid(nid: u64) -> Self {
-        Self { nid: Some(nid), offset: None }
+        Self { nid: Some(nid), offset: None, extent: None }
     }
 
     /// A byte position.
     pub const fn offset(offset: u64) -> Self {
-        Self { nid: None, offset: Some(offset) }
+        Self { nid: None, offset: Some(offset), extent: None }
     }
 
     /// A byte position that belongs to an inode.
     pub const fn at(nid: u64, offset: u64) -> Self {
-        Self { nid: Some(nid), offset: Some(offset) }
+        Self { nid: Some(nid), offset: Some(offset), extent: None }
+    }
+
+    /// The compressed extent of an inode that starts at this byte position in the file.
+    pub const fn extent(nid: u64, extent: u64) -> Self {
+        Self { nid: Some(nid), offset: None, extent: Some(extent) }
     }
 }
 
 impl fmt::Display for Where {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.nid, self.offset) {
-            (Some(nid), Some(offset)) => write!(f, " (nid {nid}, byte {offset})"),
-            (Some(nid), None) => write!(f, " (nid {nid})"),
-            (None, Some(offset)) => write!(f, " (byte {offset})"),
-            (None, None) => Ok(()),
+        let known = [("nid", self.nid), ("extent at", self.extent), ("byte", self.offset)];
+        let mut before = " (";
+        for (what, value) in known.into_iter().filter_map(|(what, value)| Some((what, value?))) {
+            write!(f, "{before}{what} {value}")?;
+            before = ", ";
         }
+        if before == ", " { f.write_str(")") } else { Ok(()) }
     }
 }
 
@@ -425,6 +433,17 @@ impl Error {
                 place.offset
             }
             Self::Io { offset, .. } => Some(*offset),
+            _ => None,
+        }
+    }
+
+    /// The byte position in the file where the compressed extent starts that the error is about, if
+    /// it is about one.
+    pub fn extent(&self) -> Option<u64> {
+        match self {
+            Self::Corrupt { place, .. } | Self::Unsupported { place, .. } | Self::Limit { place, .. } => {
+                place.extent
+            }
             _ => None,
         }
     }

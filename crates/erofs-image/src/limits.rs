@@ -28,6 +28,14 @@ pub struct Limits {
     pub devices: u64,
     /// Bytes of metadata kept in memory for sources that are not memory.
     pub cache_bytes: u64,
+    /// Bytes of decoded clusters kept in memory, so that reading a compressed file in small steps,
+    /// or many fragments of one cluster, decodes each cluster once.
+    pub decoded_cache_bytes: u64,
+    /// Bytes of compressed data fetched, and bytes decoded from it, in one call on a file's data,
+    /// beyond 64 for each byte that was asked for. An extent of one byte may lie in a cluster of
+    /// 1 MiB, and a file of a million such extents would be a million times as much work as it
+    /// seems. 1 GiB is less than a second's work.
+    pub decoded_bytes: u64,
 }
 
 impl Default for Limits {
@@ -42,6 +50,8 @@ impl Default for Limits {
             symlinks: 40,
             devices: 4096,
             cache_bytes: 4 << 20,
+            decoded_cache_bytes: 32 << 20,
+            decoded_bytes: 1 << 30,
         }
     }
 }

@@ -161,7 +161,7 @@ impl Image {
                 .map(|extent| {
                     extent.map(|extent| match extent.place {
                         Place::Raw { blob, offset } => (extent.logical, extent.len, Some(offset), blob),
-                        Place::Hole => (extent.logical, extent.len, None, 0),
+                        _ => (extent.logical, extent.len, None, 0),
                     })
                 })
                 .collect()
