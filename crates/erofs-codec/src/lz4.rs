@@ -1,0 +1,151 @@
+//! LZ4 blocks: a token, literals, a distance, and so on; the last sequence has literals only.
+
+use crate::Want;
+use crate::copy::{SLACK, exact_match, wild_match};
+use crate::error::{DecodeError, Result};
+
+/// Matches are at least this long.
+const MIN_MATCH: usize = 4;
+/// A length of 15 in the token goes on in the bytes behind.
+const LONG: usize = 15;
+/// While this much of the input is left, a token, 14 literals and a distance are there.
+const INPUT_ROOM: usize = 32;
+/// While this much of the output is left, 14 literals and a match of 18 fit with what they may
+/// write behind.
+const OUTPUT_ROOM: usize = 16 + 18 + SLACK;
+
+/// Decodes `input` into `output`.
+pub(crate) fn decode(input: &[u8], output: &mut [u8], want: Want) -> Result<()> {
+    let (mut ip, mut op) = (0, 0);
+    loop {
+        // Most sequences are short: all of it without a loop and with two checks for room.
+        while let Some(window) = input[ip..].first_chunk::<INPUT_ROOM>() {
+            let Some(room) = output[op..].first_chunk_mut::<OUTPUT_ROOM>() else { break };
+            let token = usize::from(window[0]);
+            let (literals, matched) = (token >> 4, token & LONG);
+            if literals == LONG || matched == LONG {
+                break;
+            }
+            room[..16].copy_from_slice(&window[1..17]);
+            let distance = usize::from(u16::from_le_bytes([window[1 + literals], window[2 + literals]]));
+            let at = op + literals;
+            if distance.wrapping_sub(1) >= at {
+                return Err(DecodeError::Distance { produced: at, distance });
+            }
+            wild_match(output, at, distance, matched + MIN_MATCH);
+            ip += literals + 3;
+            op = at + matched + MIN_MATCH;
+        }
+        let truncated = DecodeError::Truncated { produced: op };
+        let token = usize::from(*input.get(ip).ok_or(truncated)?);
+        ip += 1;
+        let literals = long_length(token >> 4, input, &mut ip).ok_or(truncated)?;
+        let room = output.len() - op;
+        if literals > room {
+            return match want {
+                Want::Whole => Err(DecodeError::Long { wanted: output.len() }),
+                Want::Prefix => {
+                    output[op..].copy_from_slice(input[ip..].get(..room).ok_or(truncated)?);
+                    Ok(())
+                }
+            };
+        }
+        output[op..op + literals].copy_from_slice(input[ip..].get(..literals).ok_or(truncated)?);
+        ip += literals;
+        op += literals;
+        if want == Want::Prefix && op == output.len() {
+            return Ok(());
+        }
+        if ip == input.len() {
+            let (produced, wanted) = (op, output.len());
+            return if op == wanted { Ok(()) } else { Err(DecodeError::Short { produced, wanted }) };
+        }
+        let truncated = DecodeError::Truncated { produced: op };
+        let Some(&[low, high]) = input[ip..].first_chunk::<2>() else { return Err(truncated) };
+        ip += 2;
+        let distance = usize::from(u16::from_le_bytes([low, high]));
+        if distance == 0 || distance > op {
+            return Err(DecodeError::Distance { produced: op, distance });
+        }
+        let matched = MIN_MATCH + long_length(token & LONG, input, &mut ip).ok_or(truncated)?;
+        let room = output.len() - op;
+        if matched + SLACK <= room {
+            wild_match(output, op, distance, matched);
+        } else if matched <= room {
+            exact_match(output, op, distance, matched);
+        } else if want == Want::Prefix {
+            exact_match(output, op, distance, room);
+            return Ok(());
+        } else {
+            return Err(DecodeError::Long { wanted: output.len() });
+        }
+        op += matched;
+    }
+}
+
+/// A length whose beginning is in the token; `None` if the input ends within it.
+fn long_length(nibble: usize, input: &[u8], ip: &mut usize) -> Option<usize> {
+    let mut length = nibble;
+    if nibble == LONG {
+        loop {
+            let byte = *input.get(*ip)?;
+            *ip += 1;
+            // At most 255 times the input's length: no overflow.
+            length += usize::from(byte);
+            if byte != 255 {
+                break;
+            }
+        }
+    }
+    Some(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn whole(input: &[u8], len: usize) -> Result<Vec<u8>> {
+        let mut output = vec![0; len];
+        decode(input, &mut output, Want::Whole).map(|()| output)
+    }
+
+    /// 3 literals, then a match of 9 at distance 3, then 5 literals.
+    const ABC: &[u8] = b"\x35abc\x03\x00\x50vwxyz";
+
+    #[test]
+    fn literals_and_matches_are_put_together() {
+        assert_eq!(whole(ABC, 17).unwrap(), b"abcabcabcabcvwxyz");
+        assert_eq!(whole(b"\x00", 0).unwrap(), b"");
+    }
+
+    #[test]
+    fn a_prefix_of_every_length_is_exact() {
+        for len in 1..=17 {
+            let mut output = vec![0; len];
+            decode(ABC, &mut output, Want::Prefix).unwrap();
+            assert_eq!(output, b"abcabcabcabcvwxyz"[..len]);
+        }
+    }
+
+    #[test]
+    fn a_stream_of_another_length_is_refused() {
+        assert_eq!(whole(ABC, 16), Err(DecodeError::Long { wanted: 16 }));
+        assert_eq!(whole(ABC, 11), Err(DecodeError::Long { wanted: 11 }));
+        assert_eq!(whole(ABC, 18), Err(DecodeError::Short { produced: 17, wanted: 18 }));
+        assert_eq!(whole(&ABC[..9], 17), Err(DecodeError::Truncated { produced: 12 }));
+        assert_eq!(whole(b"", 1), Err(DecodeError::Truncated { produced: 0 }));
+    }
+
+    #[test]
+    fn a_match_before_the_beginning_is_refused() {
+        let far = b"\x35abc\x04\x00\x50vwxyz";
+        assert_eq!(whole(far, 17), Err(DecodeError::Distance { produced: 3, distance: 4 }));
+        let none = b"\x35abc\x00\x00\x50vwxyz";
+        assert_eq!(whole(none, 17), Err(DecodeError::Distance { produced: 3, distance: 0 }));
+    }
+
+    #[test]
+    fn a_length_that_never_ends_is_refused() {
+        assert_eq!(whole(&vec![255; 100_000], 17), Err(DecodeError::Truncated { produced: 0 }));
+    }
+}
