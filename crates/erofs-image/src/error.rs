@@ -5,6 +5,8 @@ use std::io;
 
 use erofs_format::{FeatureCompat, FeatureIncompat, FormatError, Profile};
 
+use crate::zmap::MapCorruption;
+
 /// A result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -250,6 +252,9 @@ pub enum Corruption {
         /// The number found.
         found: u64,
     },
+    /// The map of a compressed inode breaks a rule.
+    #[error("{0}")]
+    Map(#[from] MapCorruption),
     /// A compressed inode in an image without compression.
     #[error("compressed inode in an image without compression")]
     CompressedInPlain,
@@ -369,6 +374,24 @@ pub enum Feature {
     /// Compressed data.
     #[error("compressed data")]
     Compression,
+    /// A physical cluster larger than any that Linux reads.
+    #[error("physical cluster of {found} bytes")]
+    PclusterSize {
+        /// Its bytes.
+        found: u64,
+    },
+    /// A compressed extent longer than any that Linux reads.
+    #[error("compressed extent of {found} bytes or more")]
+    ExtentLength {
+        /// Bytes that it decodes to.
+        found: u64,
+    },
+    /// Logical clusters that are too large for the packs of a compact index.
+    #[error("logical clusters of 2^{found} bytes in such a pack of a compact index")]
+    CompactLclusterBits {
+        /// The exponent.
+        found: u32,
+    },
     /// An xattr area of a header alone.
     #[error("xattr area of a header alone")]
     XattrHeaderOnly,

@@ -32,6 +32,8 @@ mod source;
 mod superblock;
 mod walk;
 mod xattr;
+#[allow(dead_code, reason = "the data path over it comes next")]
+mod zmap;
 
 pub use data::{Extent, Extents, Place};
 pub use dir::{DirEntry, Dirent};
@@ -49,3 +51,4 @@ pub use source::{FileSource, MemorySource, ReadAt};
 pub use superblock::{Device, SuperBlock};
 pub use walk::{Walk, WalkEntry, WalkError};
 pub use xattr::Xattr;
+pub use zmap::MapCorruption;
