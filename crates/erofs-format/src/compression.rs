@@ -48,6 +48,11 @@ impl Algorithm {
         }
     }
 
+    /// Whether `algorithms` has its bit.
+    pub const fn is_in(self, algorithms: Algorithms) -> bool {
+        algorithms.bits() & 1 << self as u16 != 0
+    }
+
     /// The first Linux version that decodes it.
     pub const fn first_kernel(self) -> crate::KernelVersion {
         match self {
@@ -163,7 +168,8 @@ mod tests {
     fn each_algorithm_has_its_bit() {
         for number in 0..4 {
             let algorithm = Algorithm::try_from(number).unwrap();
-            assert!(Algorithms::try_from(1 << algorithm as u16).is_ok());
+            let bit = Algorithms::try_from(1 << number).unwrap();
+            assert!(algorithm.is_in(bit) && !algorithm.is_in(!bit));
         }
         assert_eq!(Algorithm::try_from(4), Err(FormatError::UnknownAlgorithm { found: 4 }));
         assert_eq!(Algorithms::try_from(0x13), Err(FormatError::UnknownAlgorithmBits { unknown: 0x10 }));

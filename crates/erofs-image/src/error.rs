@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+use erofs_format::compression::Algorithm;
 use erofs_format::{FeatureCompat, FeatureIncompat, FormatError, Profile};
 
 use crate::zmap::MapCorruption;
@@ -214,6 +215,16 @@ pub enum Corruption {
         /// The number of slots.
         found: u8,
     },
+    /// A field in the record of a compression algorithm has a value that it can't have.
+    #[error("{field} is {found} in the record of {}", algorithm.name())]
+    CodecRecord {
+        /// The algorithm.
+        algorithm: Algorithm,
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        found: u64,
+    },
     /// An index into the table of long xattr prefixes lies outside of it.
     #[error("xattr prefix {index} is not in the table of {count}")]
     PrefixIndex {
@@ -374,6 +385,12 @@ pub enum Feature {
     /// Compressed data.
     #[error("compressed data")]
     Compression,
+    /// A window of DEFLATE larger than the format has.
+    #[error("deflate with a window of 2^{found} bytes")]
+    DeflateWindow {
+        /// The exponent.
+        found: u8,
+    },
     /// A physical cluster larger than any that Linux reads.
     #[error("physical cluster of {found} bytes")]
     PclusterSize {

@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod cache;
+mod codecs;
 mod data;
 mod device;
 mod dir;

@@ -8,6 +8,7 @@ use erofs_format::superblock::{
 use erofs_format::{FeatureCompat, FeatureIncompat, Profile};
 use zerocopy::FromBytes;
 
+use crate::codecs::Codecs;
 use crate::error::{Corruption, Error, Feature, Result, Where};
 
 /// Linux demands that the superblock fits in the page it starts in, here the smallest page.
@@ -55,6 +56,8 @@ pub struct SuperBlock {
     pub metabox_nid: Option<u64>,
     /// Algorithms of compressed inodes; `None` in an image without compression.
     pub compression: Option<Algorithms>,
+    /// With which parameters.
+    pub(crate) codecs: Codecs,
     /// Whether `h_name_filter` of inodes may be used.
     pub xattr_filter: bool,
     /// Index of the fingerprint's name in the table of long xattr prefixes.
@@ -137,6 +140,14 @@ impl SuperBlock {
             nid if nid != 0 && incompat.contains(FeatureIncompat::BIT48) => (nid, raw.rb.get()),
             _ => (u64::from(raw.rb.get()), 0),
         };
+        let compression = algorithms(incompat, raw.u1.get())?;
+        let codecs = match compression {
+            None => Codecs::default(),
+            Some(_) if !incompat.contains(FeatureIncompat::COMPR_CFGS) => Codecs::lz4_only(),
+            Some(algorithms) => {
+                Codecs::read(algorithms, SUPER_OFFSET + raw.size(), 1 << raw.blkszbits, read)?
+            }
+        };
         let epoch = raw.epoch.get().cast_signed();
         Ok(SuperBlock {
             block_bits: raw.blkszbits,
@@ -158,7 +169,8 @@ impl SuperBlock {
             packed_nid: Some(raw.packed_nid.get())
                 .filter(|nid| incompat.contains(FeatureIncompat::FRAGMENTS) && *nid != 0),
             metabox_nid,
-            compression: algorithms(incompat, raw.u1.get())?,
+            compression,
+            codecs,
             xattr_filter: compat.contains(FeatureCompat::XATTR_FILTER) && raw.xattr_filter_reserved == 0,
             ishare_xattr_prefix_id: ishare,
             xattr_prefix_count: prefix_count,

@@ -15,7 +15,7 @@ mod full;
 mod header;
 mod window;
 
-use erofs_format::compression::{Algorithm, Algorithms, PCLUSTER_MAX_DSIZE, PCLUSTER_MAX_SIZE};
+use erofs_format::compression::{Algorithm, PCLUSTER_MAX_DSIZE, PCLUSTER_MAX_SIZE};
 
 pub use self::error::MapCorruption;
 
@@ -170,8 +170,7 @@ impl Context<'_> {
         let Stated { at, plen, format, partial } = stated;
         match format {
             ZFormat::Coded(algorithm) => {
-                let bit = Algorithms::from_bits_retain(1 << algorithm as u16);
-                if !self.image.superblock().compression.unwrap_or_default().contains(bit) {
+                if self.image.superblock().codecs.get(algorithm).is_none() {
                     return Err(self.corrupt(la, MapCorruption::AlgorithmNotAvailable { algorithm }));
                 }
                 // The last one may be larger than its data: nothing smaller can be had.
