@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .errors import UnsupportedFeature as UnsupportedFeature
     from .image import Entry as Entry
     from .image import Image as Image
+    from .image import limits as limits
     from .image import open as open
     from .mounting.handle import Mount as Mount
     from .mounting.mounter import mount as mount
@@ -45,6 +46,7 @@ _HOMES = {
     "UnsupportedFeature": "errors",
     "Entry": "image",
     "Image": "image",
+    "limits": "image",
     "open": "image",
     "Mount": "mounting.handle",
     "mount": "mounting.mounter",

@@ -22,6 +22,7 @@ __all__ = [
     "has_sys_admin",
     "image_key",
     "keeper_main",
+    "limits",
     "make_private",
     "mount_setattr",
     "move_mount",
@@ -76,6 +77,9 @@ class Built(TypedDict):
     build_time: int
     oldest_kernel: tuple[int, int]
     features: list[tuple[str, tuple[int, int]]]
+
+def limits() -> dict[str, int]:
+    """Return the limits by name, with their defaults."""
 
 @final
 class Inode:

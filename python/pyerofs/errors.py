@@ -39,6 +39,7 @@ class ErofsError(OSError):
         strerror: what is wrong, one clause without a full stop.
         filename: the path that it is about, of the image or of the entry, if known.
         nid: the number of the inode at fault, if known.
+        extent: the byte of the file at which the extent at fault begins, if it lies in one.
         offset: where in the blob the fault lies, in bytes, if known.
         remedy: what the user can do about it, if anything.
     """
@@ -47,6 +48,7 @@ class ErofsError(OSError):
     default_errno = _errno.EIO
 
     nid: int | None
+    extent: int | None
     offset: int | None
     remedy: str | None
 
@@ -61,6 +63,7 @@ class ErofsError(OSError):
         self,
         *args: Any,
         nid: int | None = None,
+        extent: int | None = None,
         offset: int | None = None,
         remedy: str | None = None,
     ) -> None:
@@ -68,6 +71,7 @@ class ErofsError(OSError):
             args = (self.default_errno, args[0])
         super().__init__(*args)
         self.nid = nid
+        self.extent = extent
         self.offset = offset
         self.remedy = remedy
 
@@ -104,9 +108,33 @@ class UnsupportedFeature(ErofsError):
 
 
 class LimitExceeded(ErofsError):
-    """Reading on would take more work or memory than the limits allow (``EFBIG``)."""
+    """Reading on would take more work or memory than the limits allow (``EFBIG``).
+
+    Attributes:
+        limit_name: the name of the limit, a key of ``limits=`` in :func:`pyerofs.open`; None for a bound that
+            is no limit of its own.
+        value: what was asked for; None where that is not known.
+        limit: what is allowed; None likewise.
+    """
 
     default_errno = _errno.EFBIG
+
+    limit_name: str | None
+    value: int | None
+    limit: int | None
+
+    def __init__(
+        self,
+        *args: Any,
+        limit_name: str | None = None,
+        value: int | None = None,
+        limit: int | None = None,
+        **details: Any,
+    ) -> None:
+        super().__init__(*args, **details)
+        self.limit_name = limit_name
+        self.value = value
+        self.limit = limit
 
 
 class DeviceMismatch(ErofsError):
@@ -140,11 +168,13 @@ class BuildInterrupted(ErofsError):
 
 
 def describe(error: OSError) -> str:
-    """Return the one sentence for an error: ``PATH: what (nid N, offset O); remedy``."""
+    """Return the one sentence for an error: ``PATH: what (nid N, extent E, offset O); remedy``."""
     parts = [f"{_text(name)}: " for name in (error.filename, error.filename2) if name is not None]
     parts.append(error.strerror or " ".join(str(a) for a in error.args) or type(error).__name__)
     place = [
-        f"{word} {value}" for word in ("nid", "offset") if (value := getattr(error, word, None)) is not None
+        f"{word} {value}"
+        for word in ("nid", "extent", "offset")
+        if (value := getattr(error, word, None)) is not None
     ]
     if place:
         parts.append(f" ({', '.join(place)})")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Source = str | os.PathLike[str] | int | ReadableBuffer | SeekableFile
 
-__all__ = ["Device", "Entry", "Feature", "Image", "open"]
+__all__ = ["Device", "Entry", "Feature", "Image", "limits", "open"]
 
 
 class Feature(NamedTuple):
@@ -74,10 +74,9 @@ def open(
         devices: the further blobs that the image's device table names, in its order; each as ``source``.
         offset: where the image begins in ``source``, in bytes.
         profile: which on-disk features to accept: ``"core"`` (the minimal format), ``"plain"`` (everything
-            but compression) or ``"full"``. The data of compressed files is not read in any of them yet.
-        limits: bounds on the work that the image may cause, where other than the defaults: ``depth``,
-            ``directory_bytes``, ``walk_entries``, ``xattr_bytes``, ``extents``, ``symlink_length``,
-            ``symlinks``, ``devices``, ``cache_bytes``.
+            but compression) or ``"full"``.
+        limits: bounds on the work that the image may cause, where other than the defaults, by name; see
+            :func:`limits` for all of them.
 
     Raises:
         NotAnImage: there is no superblock at ``offset``.
@@ -89,6 +88,26 @@ def open(
     if isinstance(devices, (str, bytes, os.PathLike)):
         raise TypeError("devices is a sequence of sources, not a single one")
     return Image(source, tuple(devices), offset, profile, dict(limits or {}))
+
+
+def limits() -> dict[str, int]:
+    """Return every limit that ``open(limits=)`` takes, with its default; those in bytes end in ``_bytes``.
+
+    =======================  =====================================================================
+    ``depth``                directories one in another, in a walk
+    ``directory_bytes``      bytes of one directory
+    ``walk_entries``         entries in one walk
+    ``xattr_bytes``          bytes of the extended attributes of one entry
+    ``extents``              runs of one file, in a listing of its extents
+    ``symlink_length``       bytes of a symbolic link's target
+    ``symlinks``             symbolic links followed for one path
+    ``devices``              devices beyond the primary blob
+    ``cache_bytes``          bytes of metadata kept in memory
+    ``decoded_cache_bytes``  bytes of decoded clusters kept in memory
+    ``decoded_bytes``        bytes decoded in one call, beyond 64 for each byte asked for
+    =======================  =====================================================================
+    """
+    return _core.limits()
 
 
 class Image:

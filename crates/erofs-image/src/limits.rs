@@ -55,3 +55,63 @@ impl Default for Limits {
         }
     }
 }
+
+impl Limits {
+    /// Each bound with its name, in the order of the fields.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let mut copy = *self;
+        copy.fields().map(|(name, value)| (name, *value)).into_iter()
+    }
+
+    /// Sets a bound by its name; false if there is none of that name.
+    pub fn set(&mut self, name: &str, bound: u64) -> bool {
+        let found = self.fields().into_iter().find(|(known, _)| *known == name);
+        found.map(|(_, value)| *value = bound).is_some()
+    }
+
+    fn fields(&mut self) -> [(&'static str, &mut u64); 11] {
+        // Without "..", so that a new field cannot be forgotten here.
+        let Self {
+            depth,
+            directory_bytes,
+            walk_entries,
+            xattr_bytes,
+            extents,
+            symlink_length,
+            symlinks,
+            devices,
+            cache_bytes,
+            decoded_cache_bytes,
+            decoded_bytes,
+        } = self;
+        [
+            ("depth", depth),
+            ("directory_bytes", directory_bytes),
+            ("walk_entries", walk_entries),
+            ("xattr_bytes", xattr_bytes),
+            ("extents", extents),
+            ("symlink_length", symlink_length),
+            ("symlinks", symlinks),
+            ("devices", devices),
+            ("cache_bytes", cache_bytes),
+            ("decoded_cache_bytes", decoded_cache_bytes),
+            ("decoded_bytes", decoded_bytes),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_found_and_set_by_its_name() {
+        let mut limits = Limits::default();
+        for (number, (name, _)) in Limits::default().all().enumerate() {
+            assert!(limits.set(name, number as u64), "{name}");
+        }
+        assert!(limits.all().map(|(_, value)| value).eq(0..11));
+        assert_eq!((limits.depth, limits.decoded_bytes), (0, 10));
+        assert!(!limits.set("deepness", 1));
+    }
+}

@@ -74,8 +74,12 @@ struct Details {
     filename: Option<OsString>,
     /// The inode at fault.
     nid: Option<u64>,
+    /// The byte of the file where the extent at fault begins.
+    extent: Option<u64>,
     /// The byte of the blob at fault.
     offset: Option<u64>,
+    /// The limit that was hit: its name, what was asked for, what is allowed.
+    limit: Option<(&'static str, u64, u64)>,
     /// What the user can do about it.
     remedy: Option<String>,
     /// An exception that Python itself raised below us: it is passed on as it was.
@@ -91,7 +95,9 @@ impl Failure {
             message: message.into(),
             filename: None,
             nid: None,
+            extent: None,
             offset: None,
+            limit: None,
             remedy: None,
             raised: None,
         }))
@@ -119,7 +125,7 @@ impl Details {
     /// The message with the place in it, for classes that have no attributes for it.
     fn sentence(&self) -> String {
         let mut text = self.message.clone();
-        let place: Vec<String> = [("nid", self.nid), ("offset", self.offset)]
+        let place: Vec<String> = [("nid", self.nid), ("extent", self.extent), ("offset", self.offset)]
             .iter()
             .filter_map(|(word, value)| value.map(|value| format!("{word} {value}")))
             .collect();
@@ -150,8 +156,14 @@ impl Details {
         let class = py.import("pyerofs.errors")?.getattr(name)?;
         let details = PyDict::new(py);
         details.set_item("nid", self.nid)?;
+        details.set_item("extent", self.extent)?;
         details.set_item("offset", self.offset)?;
         details.set_item("remedy", self.remedy.as_deref())?;
+        if let Some((name, value, limit)) = self.limit {
+            details.set_item("limit_name", name)?;
+            details.set_item("value", value)?;
+            details.set_item("limit", limit)?;
+        }
         let made = match &self.filename {
             Some(path) => class.call((self.errno, &self.message, path), Some(&details))?,
             None => class.call((self.errno, &self.message), Some(&details))?,
@@ -177,7 +189,7 @@ impl From<PyErr> for Failure {
 impl From<erofs_image::Error> for Failure {
     fn from(error: erofs_image::Error) -> Self {
         use erofs_image::Error;
-        let (errno, nid, offset) = (error.errno(), error.nid(), error.offset());
+        let (errno, nid, extent, offset) = (error.errno(), error.nid(), error.extent(), error.offset());
         let corrupt = Errno::UCLEAN.raw_os_error();
         let mut failure = match error {
             Error::Io { source, .. } if is_raised(&source) => return source.into(),
@@ -193,11 +205,7 @@ impl From<erofs_image::Error> for Failure {
             Error::Unsupported { feature, .. } => {
                 Self::new(Class::Unsupported, errno, format!("unsupported: {feature}"))
             }
-            Error::Limit { name, value, limit, .. } => Self::new(
-                Class::Limit,
-                errno,
-                format!("limit exceeded: {name} is {value}, at most {limit} is allowed"),
-            ),
+            Error::Limit { name, value, limit, .. } => over_limit(errno, name, value, limit),
             Error::Devices { given, expected } => {
                 Self::new(Class::Devices, errno, error.to_string()).remedy(if given < expected {
                     "name each with --device or devices=, in the order of the device table"
@@ -209,6 +217,7 @@ impl From<erofs_image::Error> for Failure {
             _ => Self::new(Class::Os, errno, system_message(errno)),
         };
         failure.0.nid = nid;
+        failure.0.extent = extent;
         failure.0.offset = offset;
         failure
     }
@@ -245,6 +254,16 @@ impl From<erofs_build::Error> for Failure {
             None => failure,
         }
     }
+}
+
+fn over_limit(errno: i32, name: &'static str, value: u64, limit: u64) -> Failure {
+    let message = format!("limit exceeded: {name} is {value}, at most {limit} is allowed");
+    // What counts up to its limit stops one above it, so twice the limit at least is worth a try.
+    let raised = value.max(limit.saturating_mul(2));
+    let remedy = format!("limits={{'{name}': {raised}}} or --limit {name}={raised} allows more");
+    let mut failure = Failure::new(Class::Limit, errno, message).remedy(remedy);
+    failure.0.limit = Some((name, value, limit));
+    failure
 }
 
 /// The message without the path before it, which the exception carries apart.

@@ -21,6 +21,27 @@ fn expect(class: Class, errno: i32, message: &str, nid: Option<u64>, offset: Opt
 }
 
 #[test]
+fn a_limit_tells_its_numbers_and_how_to_raise_it() {
+    let exact = Error::Limit { place: Where::nid(7), name: "directory_bytes", value: 900, limit: 8 };
+    let details = Failure::from(exact).0;
+    assert_eq!(details.limit, Some(("directory_bytes", 900, 8)));
+    let remedy = "limits={'directory_bytes': 900} or --limit directory_bytes=900 allows more";
+    assert_eq!(details.remedy.as_deref(), Some(remedy));
+    // A count that stopped one above its limit says nothing about how much there is.
+    let counted = Error::Limit { place: Where::nid(7), name: "depth", value: 9, limit: 8 };
+    let remedy = "limits={'depth': 16} or --limit depth=16 allows more";
+    assert_eq!(Failure::from(counted).0.remedy.as_deref(), Some(remedy));
+}
+
+#[test]
+fn an_error_in_an_extent_names_it() {
+    let error = Error::Corrupt { place: Where::extent(36, 8192), what: Corruption::DirectoryTwice };
+    let details = Failure::from(error).0;
+    assert_eq!((details.nid, details.extent, details.offset), (Some(36), Some(8192), None));
+    assert!(details.sentence().ends_with("(nid 36, extent 8192)"), "{}", details.sentence());
+}
+
+#[test]
 fn a_reader_s_errors_keep_their_place_and_their_kind() {
     let twice = Error::Corrupt { place: Where::at(36, 4096), what: Corruption::DirectoryTwice };
     let limit = Error::Limit { place: Where::nid(7), name: "depth", value: 9, limit: 8 };

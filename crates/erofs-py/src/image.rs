@@ -268,6 +268,16 @@ impl Inode {
     }
 }
 
+/// The limits by name, with their defaults.
+#[pyfunction]
+pub(crate) fn limits(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let dict = PyDict::new(py);
+    for (name, value) in Limits::default().all() {
+        dict.set_item(name, value)?;
+    }
+    Ok(dict)
+}
+
 fn profile_of(name: &str) -> Result<Profile, Failure> {
     [Profile::Core, Profile::Plain, Profile::Full]
         .into_iter()
@@ -278,19 +288,11 @@ fn profile_of(name: &str) -> Result<Profile, Failure> {
 fn limits_of(given: &HashMap<String, u64>) -> Result<Limits, Failure> {
     let mut limits = Limits::default();
     for (name, value) in given {
-        let field = match name.as_str() {
-            "depth" => &mut limits.depth,
-            "directory_bytes" => &mut limits.directory_bytes,
-            "walk_entries" => &mut limits.walk_entries,
-            "xattr_bytes" => &mut limits.xattr_bytes,
-            "extents" => &mut limits.extents,
-            "symlink_length" => &mut limits.symlink_length,
-            "symlinks" => &mut limits.symlinks,
-            "devices" => &mut limits.devices,
-            "cache_bytes" => &mut limits.cache_bytes,
-            _ => return Err(Failure::value(format!("limits: there is no limit '{name}'"))),
-        };
-        *field = *value;
+        if !limits.set(name, *value) {
+            let names: Vec<_> = limits.all().map(|(name, _)| name).collect();
+            let message = format!("limits: there is no limit '{name}'; there are {}", names.join(", "));
+            return Err(Failure::value(message));
+        }
     }
     Ok(limits)
 }

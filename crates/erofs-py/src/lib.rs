@@ -22,7 +22,7 @@ mod _core {
     #[pymodule_export]
     use crate::domain::{Domain, image_key};
     #[pymodule_export]
-    use crate::image::{File, Image, Inode};
+    use crate::image::{File, Image, Inode, limits};
     #[pymodule_export]
     use crate::linux::{
         clone_mount, fsconfig_create, fsconfig_fd, fsconfig_flag, fsconfig_string, fsmount, fsopen,

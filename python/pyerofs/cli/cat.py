@@ -15,13 +15,15 @@ _PIECE = 1 << 20
 @click.command()
 @image_options
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", shell_complete=complete_entry)
-def command(image: str, devices: tuple[str, ...], offset: int, paths: tuple[str, ...]) -> int:
+def command(
+    image: str, devices: tuple[str, ...], offset: int, limits: dict[str, int], paths: tuple[str, ...]
+) -> int:
     """Write the content of each PATH in IMAGE to standard output.
 
     A leading / is optional and symbolic links are followed, inside the image only.
     """
     status = report.OK
-    with opened(image, devices, offset) as opened_image:
+    with opened(image, devices, offset, limits) as opened_image:
         for path in paths:
             try:
                 file = (opened_image / path).open("rb", 0)

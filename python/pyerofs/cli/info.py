@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 @click.command()
 @image_options
 @json_option
-def command(image: str, devices: tuple[str, ...], offset: int, as_json: bool) -> None:
+def command(image: str, devices: tuple[str, ...], offset: int, limits: dict[str, int], as_json: bool) -> None:
     """Show what the superblock of IMAGE says.
 
     Each feature is shown with the first Linux that reads it. An older one refuses the image for an
     incompatible feature, and does without a compatible one.
     """
-    with opened(image, devices, offset) as opened_image:
+    with opened(image, devices, offset, limits) as opened_image:
         if as_json:
             emit_json(_fields(opened_image))
         else:

@@ -30,6 +30,7 @@ def command(
     image: str,
     devices: tuple[str, ...],
     offset: int,
+    limits: dict[str, int],
     paths: tuple[str, ...],
     long: bool,
     recursive: bool,
@@ -50,7 +51,7 @@ def command(
         report.complain(error)
         status = max(status, report.exit_status(error))
 
-    with opened(image, devices, offset) as opened_image:
+    with opened(image, devices, offset, limits) as opened_image:
         for path in paths or ("/",):
             top = opened_image / path
             try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from click.shell_completion import CompletionItem
 
@@ -35,8 +35,40 @@ def size(text: str) -> int:
     return number << shift
 
 
+def _limits(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ...]) -> dict[str, int]:
+    """Read NAME=VALUE pairs; a value is a number or a size."""
+    if not given:
+        return {}
+    from .._core import limits
+
+    known = limits()
+    found = {}
+    for pair in given:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{pair!r} is not NAME=VALUE")
+        if name not in known:
+            raise click.BadParameter(f"there is no limit {name!r}; there are {', '.join(known)}")
+        found[name] = size(value)
+        if found[name] >= 1 << 64:
+            raise click.BadParameter(f"{value} is more than a limit can be")
+    return found
+
+
+#: For every command that reads an image; gives a mapping for ``limits=`` of :func:`pyerofs.open`.
+limit_option = click.option(
+    "--limit",
+    "limits",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=_limits,
+    help="Set a limit on the work that the image may cause, e.g. depth=4096; may be repeated.",
+)
+
+
 def image_options(function: _Function) -> _Function:
-    """Add the argument IMAGE and the options that say where the rest of the image is."""
+    """Add the argument IMAGE, the options that say where the rest of the image is, and ``--limit``."""
+    function = limit_option(function)
     function = click.option(
         "--device",
         "devices",
@@ -71,11 +103,11 @@ def how_to_mount(function: _Function) -> _Function:
 
 
 @contextmanager
-def opened(path: str, devices: tuple[str, ...], offset: int) -> Iterator[Image]:
+def opened(path: str, devices: tuple[str, ...], offset: int, limits: Mapping[str, int]) -> Iterator[Image]:
     """Open the image that the arguments name; an error inside names both the image and the entry."""
     from ..image import open as open_image
 
-    with open_image(path, devices, offset) as image:
+    with open_image(path, devices, offset, limits=limits) as image:
         try:
             yield image
         except OSError as error:

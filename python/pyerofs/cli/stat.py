@@ -20,13 +20,20 @@ if TYPE_CHECKING:
 @image_options
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", shell_complete=complete_entry)
 @json_option
-def command(image: str, devices: tuple[str, ...], offset: int, paths: tuple[str, ...], as_json: bool) -> int:
+def command(
+    image: str,
+    devices: tuple[str, ...],
+    offset: int,
+    limits: dict[str, int],
+    paths: tuple[str, ...],
+    as_json: bool,
+) -> int:
     """Show everything about each PATH in IMAGE: attributes, extended attributes, where the data lies.
 
     A leading / is optional and symbolic links are not followed. The fingerprint is what the image claims.
     """
     status = report.OK
-    with opened(image, devices, offset) as opened_image:
+    with opened(image, devices, offset, limits) as opened_image:
         for path in paths:
             try:
                 facts = _facts(opened_image / path)

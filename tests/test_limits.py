@@ -1,0 +1,116 @@
+"""Limits: what is hit says its name and numbers, how to raise it, and raising it helps."""
+
+from __future__ import annotations
+
+import pickle
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner
+
+import pyerofs
+import tiny
+from pyerofs.cli.app import cli, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    """The sample tree as an image in a file."""
+    path = tmp_path / "sample.erofs"
+    path.write_bytes(tiny.sample())
+    return str(path)
+
+
+def test_a_limit_that_is_hit_is_told_with_its_numbers() -> None:
+    with (
+        pyerofs.open(tiny.sample(), limits={"directory_bytes": 10}) as image,
+        pytest.raises(pyerofs.LimitExceeded, match="limit exceeded: directory_bytes is") as caught,
+    ):
+        list((image / "sub").iterdir())
+    error = caught.value
+    assert (error.limit_name, error.limit) == ("directory_bytes", 10)
+    assert error.value is not None
+    assert error.value > 10
+    assert error.filename == "/sub"
+    remedy = f"limits={{'directory_bytes': {error.value}}} or --limit directory_bytes={error.value}"
+    assert error.remedy is not None
+    assert error.remedy.startswith(remedy)
+    again = pickle.loads(pickle.dumps(error))
+    assert (again.limit_name, again.value, again.limit) == (error.limit_name, error.value, 10)
+
+
+def test_what_the_remedy_says_helps() -> None:
+    limits = {"directory_bytes": 10}
+    for _ in range(20):
+        raised = _limit_hit(limits)
+        if raised is None:
+            return
+        assert raised.limit_name is not None
+        assert raised.value is not None
+        assert raised.value > limits[raised.limit_name]
+        limits[raised.limit_name] = raised.value
+    pytest.fail("raising the limits one by one comes to no end")
+
+
+def _limit_hit(limits: dict[str, int]) -> pyerofs.LimitExceeded | None:
+    with pyerofs.open(tiny.sample(), limits=limits) as image:
+        try:
+            list(image.root.rglob("*"))
+        except pyerofs.LimitExceeded as error:
+            return error
+    return None
+
+
+def test_every_limit_can_be_named_and_is_documented() -> None:
+    limits = pyerofs.limits()
+    assert limits["depth"] == 2048
+    with pyerofs.open(tiny.sample(), limits=limits) as image:
+        assert (image / "file.txt").read_bytes() == b"hello\nworld\n"
+    documentation = pyerofs.limits.__doc__
+    assert documentation is not None
+    for name in limits:
+        assert f"``{name}``" in documentation
+    with pytest.raises(ValueError, match="no limit 'deepness'; there are depth, "):
+        pyerofs.open(tiny.sample(), limits={"deepness": 1})
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("ls", "-R", "IMAGE"),
+        ("ls", "IMAGE", "sub"),
+        ("cat", "IMAGE", "sub/inner.txt"),
+        ("stat", "IMAGE", "sub/deep"),
+    ],
+    ids=" ".join,
+)
+def test_every_reading_command_takes_limits(
+    arguments: tuple[str, ...], path: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    command, *rest = [path if argument == "IMAGE" else argument for argument in arguments]
+    assert run([command, *rest]) == 0
+    capfd.readouterr()
+    status = run([command, "--limit", "directory_bytes=10", *rest])
+    message = capfd.readouterr().err
+    assert status == 1
+    assert "limit exceeded: directory_bytes" in message
+    assert "--limit directory_bytes=" in message
+    assert run([command, "--limit", "directory_bytes=4k", "--limit", "depth=9", *rest]) == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("depth", "'depth' is not NAME=VALUE"),
+        ("deepness=1", "there is no limit 'deepness'; there are depth, "),
+        ("depth=much", "'much' is not a size"),
+        ("depth=18446744073709551616", "more than a limit can be"),
+    ],
+)
+def test_a_limit_that_makes_no_sense_is_a_usage_error(given: str, message: str, path: str) -> None:
+    result = CliRunner().invoke(cli, ["info", "--limit", given, path])
+    assert result.exit_code == 2
+    assert message in result.output
