@@ -70,6 +70,7 @@ test-rust: $(STAMPS)/requirements ## Run the Rust tests only
 
 test-python: build ## Run the Python tests only (ARGS="-k name" is handed to pytest)
 	@tools/system-packages test
+	tools/system-packages vm
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: lint-rust lint-python ## Formatting, clippy, dependencies, ruff, mypy, stubtest, plain-ASCII sources

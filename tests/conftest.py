@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import peers as peer_tools
+import vm
 from ordinary_user import DIRECTORIES, OrdinaryUser, fuse_for_everybody, ordinary_user
 from trees import Trees
 
@@ -53,6 +54,15 @@ def peers() -> peer_tools.Peers:
         return peer_tools.find()
     except peer_tools.NoPeersError as error:
         pytest.skip(f"no newest erofs-utils: {error}")
+
+
+@pytest.fixture(scope="session")
+def machine() -> vm.Machine:
+    """A virtual machine with the newest kernel; skips with the reason where there can be none."""
+    try:
+        return vm.find()
+    except vm.NoMachineError as error:
+        pytest.skip(f"no virtual machine: {error}")
 
 
 @pytest.fixture(scope="session")

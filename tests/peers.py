@@ -1,34 +1,30 @@
 """The newest erofs-utils, erofsfuse and squashfs-tools, in a Debian sid tree of their own.
 
 The tree is made once with debootstrap, from the mirror that this machine itself is set up to use, and kept
-between runs in `$XDG_CACHE_HOME/pyerofs-tests/sid`. The programs are started through the tree's own dynamic
+between runs. The programs are started through the tree's own dynamic
 loader, so no chroot is entered and every path means the same to them as to us.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import os
 import re
 import shutil
 import subprocess
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from kept import NotHereError, kept
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pyerofs-tests"
-PACKAGES = ("erofs-utils", "erofsfuse", "squashfs-tools", "squashfuse", "fuse3")
-RENEW_AFTER = 30 * 86400
+# Python is for the virtual machine of vm.py, where this tree is the guest's root.
+PACKAGES = ("erofs-utils", "erofsfuse", "squashfs-tools", "squashfuse", "fuse3", "python3")
 OLDEST_ACCEPTED = (1, 9)
 
 
-class NoPeersError(Exception):
+class NoPeersError(NotHereError):
     """The newest peers can't be had here; the message says why."""
 
 
@@ -100,56 +96,28 @@ def find() -> Peers:
     Raises:
         NoPeersError: they can't be had; tests that need them are skipped with its message.
     """
-    root = CACHE / "sid"
-    with locked():
-        made = root / ".made"
-        age = time.time() - made.stat().st_mtime if made.exists() else None
-        if age is None or age > RENEW_AFTER:
-            try:
-                make(root)
-            except NoPeersError:
-                if age is None:
-                    raise
-                # The old tree is good for another day; so a machine without a network asks once a day.
-                again = time.time() - RENEW_AFTER + 86400
-                os.utime(made, (again, again))
-    peers = Peers(root)
+    peers = Peers(kept("sid", " ".join(PACKAGES), make))
     if peers.version < OLDEST_ACCEPTED:
         raise NoPeersError(f"erofs-utils {peers.version} is older than {OLDEST_ACCEPTED}")
     return peers
 
 
-@contextlib.contextmanager
-def locked() -> Iterator[None]:
-    """Only one process at a time makes the tree."""
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with open(CACHE / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def make(root: Path) -> None:
-    """Make the tree at `root`, or leave what is there untouched."""
+    """Make the tree in the empty directory `root`."""
     if os.geteuid() != 0:
         raise NoPeersError("the newest erofs-utils are made with debootstrap, which needs root")
     program = shutil.which("debootstrap")
     if program is None:
         raise NoPeersError("debootstrap is not installed")
-    fresh = root.with_name("sid.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    command = [program, "--variant=minbase", f"--include={','.join(PACKAGES)}", "sid", str(fresh), mirror()]
+    command = [program, "--variant=minbase", f"--include={','.join(PACKAGES)}", "sid", str(root), mirror()]
     done = subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=600
     )
     if done.returncode:
         last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no message"]
-        shutil.rmtree(fresh, ignore_errors=True)
         raise NoPeersError(f"debootstrap failed: {last[0]}")
     for left_over in ("var/cache/apt", "var/lib/apt", "usr/share/doc", "usr/share/locale"):
-        shutil.rmtree(fresh / left_over, ignore_errors=True)
-    (fresh / ".made").touch()
-    shutil.rmtree(root, ignore_errors=True)
-    fresh.rename(root)
+        shutil.rmtree(root / left_over, ignore_errors=True)
 
 
 def mirror() -> str:
