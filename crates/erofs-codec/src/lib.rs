@@ -6,8 +6,9 @@
 //! is a bug.
 //!
 //! ```text
-//! lz4.rs    LZ4 blocks              copy.rs   literals and matches into a slice
-//! error.rs  what can be wrong
+//! lz4.rs    LZ4 blocks     lzma/     MicroLZMA: range decoder, model, symbols
+//! error.rs  what is wrong  deflate/  DEFLATE: bits, tables, symbols
+//! copy.rs   literals and matches into a slice
 //! ```
 #![forbid(unsafe_code)]
 #![allow(
@@ -17,8 +18,10 @@
 #![allow(clippy::cast_possible_truncation, reason = "the low bits are what a bit reader takes")]
 
 mod copy;
+mod deflate;
 mod error;
 mod lz4;
+mod lzma;
 
 pub use error::DecodeError;
 
@@ -59,7 +62,10 @@ pub enum Want {
 ///
 /// One per thread. It grows with the codecs that it has met, whatever the streams claim.
 #[derive(Debug, Default)]
-pub struct Decoder {}
+pub struct Decoder {
+    deflate: Option<Box<deflate::Inflater>>,
+    lzma: Option<Box<lzma::Lzma>>,
+}
 
 impl Decoder {
     /// A decoder without tables; each codec's are made when it is first met.
@@ -79,7 +85,13 @@ impl Decoder {
     ) -> Result<(), DecodeError> {
         match codec {
             Codec::Lz4 => lz4::decode(input, output, want),
-            _ => Err(DecodeError::Invalid { what: "this codec is not decoded yet", produced: 0 }),
+            Codec::Deflate { .. } => self.deflate.get_or_insert_default().decode(input, output, want),
+            Codec::Lzma { dict_size } => {
+                self.lzma.get_or_insert_default().decode(input, output, want, dict_size)
+            }
+            Codec::Zstd { .. } => {
+                Err(DecodeError::Invalid { what: "this codec is not decoded yet", produced: 0 })
+            }
         }
     }
 }
