@@ -124,3 +124,82 @@ impl Record {
         Error::corrupt(Where::offset(self.position), what)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use erofs_format::FormatError;
+
+    use super::*;
+
+    /// What is read of these records, which start at byte 1152.
+    fn read(algorithms: Algorithms, records: &[&[u8]]) -> Result<Codecs> {
+        let mut bytes = vec![0; 1152];
+        for record in records {
+            bytes.resize(bytes.len().next_multiple_of(4), 0xee);
+            bytes.extend(u16::try_from(record.len()).unwrap().to_le_bytes());
+            bytes.extend(*record);
+        }
+        Codecs::read(algorithms, 1152, 4096, &mut |position, buf| {
+            let start = usize::try_from(position).unwrap();
+            let what = Corruption::PastEnd { blob: 0, needed: buf.len() as u64 };
+            let found =
+                bytes.get(start..start + buf.len()).ok_or(Error::corrupt(Where::offset(position), what))?;
+            buf.copy_from_slice(found);
+            Ok(())
+        })
+    }
+
+    fn field(algorithms: Algorithms, record: &[u8]) -> (&'static str, u64) {
+        match read(algorithms, &[record]) {
+            Err(Error::Corrupt { what: Corruption::CodecRecord { field, found, .. }, .. }) => (field, found),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    const LZMA: [u8; 14] = [0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+    #[test]
+    fn each_algorithm_has_its_record_in_the_order_of_the_bits() {
+        let codecs = read(Algorithms::all(), &[&[0; 15], &LZMA, &[15; 6], &[0, 3, 0, 0, 0, 0]]).unwrap();
+        assert_eq!(codecs.get(Algorithm::Lz4), Some(Codec::Lz4));
+        assert_eq!(codecs.get(Algorithm::Lzma), Some(Codec::Lzma { dict_size: 65536 }));
+        assert_eq!(codecs.get(Algorithm::Deflate), Some(Codec::Deflate { window_bits: 15 }));
+        assert_eq!(codecs.get(Algorithm::Zstd), Some(Codec::Zstd { window_log: 13 }));
+        let codecs = read(Algorithms::ZSTD, &[&[0, 10, 0, 0, 0, 0]]).unwrap();
+        assert_eq!(codecs.get(Algorithm::Zstd), Some(Codec::Zstd { window_log: 20 }));
+        assert_eq!(codecs.get(Algorithm::Lz4), None);
+        assert_eq!(read(Algorithms::empty(), &[]).unwrap(), Codecs::default());
+    }
+
+    #[test]
+    fn what_linux_refuses_at_mount_is_refused() {
+        assert_eq!(field(Algorithms::LZ4, &[0; 13]), ("length", 13));
+        assert_eq!(field(Algorithms::LZMA, &LZMA[1..]), ("length", 13));
+        assert_eq!(field(Algorithms::DEFLATE, &[15; 5]), ("length", 5));
+        assert_eq!(field(Algorithms::ZSTD, &[0; 5]), ("length", 5));
+        assert_eq!(
+            field(Algorithms::LZ4, &[0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+            ("max_pclusterblks", 257)
+        );
+        let lzma = |dict_size: u32, format: u8| {
+            let mut record = LZMA;
+            record[..4].copy_from_slice(&dict_size.to_le_bytes());
+            record[4] = format;
+            record
+        };
+        assert_eq!(field(Algorithms::LZMA, &lzma(65536, 1)), ("format", 1));
+        assert_eq!(field(Algorithms::LZMA, &lzma(4095, 0)), ("dict_size", 4095));
+        assert_eq!(field(Algorithms::LZMA, &lzma((8 << 20) + 1, 0)), ("dict_size", (8 << 20) + 1));
+        assert!(read(Algorithms::LZMA, &[&lzma(8 << 20, 0)]).is_ok());
+        assert_eq!(field(Algorithms::ZSTD, &[1, 0, 0, 0, 0, 0]), ("format", 1));
+        assert_eq!(field(Algorithms::ZSTD, &[0, 11, 0, 0, 0, 0]), ("windowlog", 11));
+        let window = read(Algorithms::DEFLATE, &[&[16, 0, 0, 0, 0, 0]]).unwrap_err();
+        assert!(matches!(window, Error::Unsupported { feature: Feature::DeflateWindow { found: 16 }, .. }));
+        assert_eq!(Algorithms::try_from(16), Err(FormatError::UnknownAlgorithmBits { unknown: 16 }));
+    }
+
+    #[test]
+    fn records_behind_the_end_are_an_error() {
+        assert_eq!(read(Algorithms::all(), &[&[0; 14], &LZMA]).unwrap_err().errno(), 5);
+    }
+}

@@ -15,6 +15,10 @@
 //! Data of compressed inodes is not decoded: what needs it answers [`Error::Unsupported`].
 #![forbid(unsafe_code)]
 
+// The images that tests put together are used inside the crate too.
+#[cfg(test)]
+extern crate self as erofs_image;
+
 mod cache;
 mod codecs;
 mod data;

@@ -13,6 +13,8 @@ mod error;
 mod extents;
 mod full;
 mod header;
+#[cfg(test)]
+mod tests;
 mod window;
 
 use erofs_format::compression::{Algorithm, PCLUSTER_MAX_DSIZE, PCLUSTER_MAX_SIZE};
