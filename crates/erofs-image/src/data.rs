@@ -8,9 +8,11 @@ use zerocopy::FromBytes;
 
 use crate::cache::Bytes;
 use crate::device::{self, overflow};
-use crate::error::{Corruption, Error, Feature, Result, Where};
+use crate::encoded::{Encoded, Work};
+use crate::error::{Corruption, Error, Result, Where};
 use crate::image::{Image, Space};
 use crate::inode::{DataStart, Inode};
+use crate::scratch::Tools;
 
 /// A run of a file's bytes and where they lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +64,14 @@ pub enum Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Spot {
     Hole,
-    Blob { index: usize, position: u64 },
+    Blob {
+        index: usize,
+        position: u64,
+    },
+    /// In the data of a compressed metabox.
+    Metabox {
+        position: u64,
+    },
 }
 
 /// How long a run is, and where it lies. The run starts where it was asked for.
@@ -79,9 +88,16 @@ impl Image {
     /// are one run, up to [`crate::Limits::extents`] of them. At or beyond the file's end it is an
     /// empty hole.
     pub fn map(&self, inode: &Inode, offset: u64) -> Result<Extent> {
+        if inode.data == DataStart::Compressed && offset < inode.size {
+            let found = Encoded::new(self, inode).and_then(|mut encoded| encoded.place(offset));
+            return found.map_err(|error| error.of_inode(inode.nid));
+        }
         let run = self.run(inode, offset, u64::MAX)?;
         let place = match run.spot {
             Spot::Hole => Place::Hole,
+            Spot::Metabox { position: offset } => {
+                Place::Inside { nid: self.metabox_of(inode)?.nid, offset, encoded: None }
+            }
             Spot::Blob { index, position } => {
                 Place::Raw { blob: index, offset: self.absolute(index, position, inode.nid)? }
             }
@@ -91,23 +107,53 @@ impl Image {
 
     /// All runs of `inode`'s data in order.
     pub fn extents<'a>(&'a self, inode: &Inode) -> Extents<'a> {
-        Extents { image: self, inode: *inode, offset: 0, left: self.limits().extents }
+        Extents { image: self, inode: *inode, offset: 0, left: self.limits().extents, encoded: None }
     }
 
     /// Reads the data of a regular file from `offset` on and says how much. Less than `buf` holds
     /// only at the file's end. Uncompressed data goes straight into `buf`.
     pub fn read(&self, inode: &Inode, offset: u64, buf: &mut [u8]) -> Result<usize> {
-        if inode.is_dir() {
-            return Err(Error::IsADirectory { nid: inode.nid });
-        }
-        if !inode.is_file() {
-            return Err(Error::WrongType { nid: inode.nid });
-        }
+        check_file(inode)?;
         self.read_data(inode, offset, buf).map_err(|error| error.of_inode(inode.nid))
     }
 
     /// The same for every inode that has data.
     pub(crate) fn read_data(&self, inode: &Inode, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        if inode.data != DataStart::Compressed {
+            return self.read_flat(inode, offset, buf);
+        }
+        let count = left_from(inode, offset, buf.len());
+        if let Some(part) = buf.get_mut(..count).filter(|part| !part.is_empty()) {
+            let mut encoded = Encoded::new(self, inode)?;
+            let mut work = Work::new(self, count as u64);
+            self.toolbox().with(|tools| encoded.fill(tools, &mut work, offset, part, count as u64))?;
+        }
+        Ok(count)
+    }
+
+    /// Fills `buf` from a byte position of an inode that must have so much data. It is part of a
+    /// read that has tools and a budget.
+    pub(crate) fn fill_inode(
+        &self,
+        tools: &mut Tools,
+        work: &mut Work,
+        inode: &Inode,
+        position: u64,
+        buf: &mut [u8],
+    ) -> Result<()> {
+        if left_from(inode, position, buf.len()) < buf.len() {
+            let what = Corruption::PastFileEnd { needed: buf.len() as u64, size: inode.size };
+            return Err(Error::corrupt(Where::at(inode.nid, position), what));
+        }
+        if inode.data == DataStart::Compressed {
+            let ahead = buf.len() as u64;
+            return Encoded::new(self, inode)?.fill(tools, work, position, buf, ahead);
+        }
+        self.read_flat(inode, position, buf).map(|_| ())
+    }
+
+    /// Reads data that is not compressed.
+    fn read_flat(&self, inode: &Inode, offset: u64, buf: &mut [u8]) -> Result<usize> {
         let mut done = 0;
         while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
             let at = offset.saturating_add(done as u64);
@@ -123,6 +169,9 @@ impl Image {
                     rest.copy_from_slice(&self.blob_bytes(index, position, count)?);
                 }
                 Spot::Blob { index, position } => self.read_blob(index, position, rest)?,
+                Spot::Metabox { position } => {
+                    rest.copy_from_slice(&self.bytes(Space::Metabox, position, count)?);
+                }
             }
             done += count;
         }
@@ -137,15 +186,21 @@ impl Image {
             let what = Corruption::PastFileEnd { needed, size };
             return Err(Error::corrupt(Where::at(inode.nid, position), what));
         }
-        let run = self.run(inode, position, needed)?;
-        match run.spot {
-            Spot::Blob { index, position } if run.len >= needed => self.blob_bytes(index, position, len),
-            _ => {
-                let mut bytes = vec![0; len];
-                self.read_data(inode, position, &mut bytes)?;
-                Ok(Bytes::Owned(bytes))
+        if inode.data != DataStart::Compressed {
+            let run = self.run(inode, position, needed)?;
+            match run.spot {
+                Spot::Blob { index, position } if run.len >= needed => {
+                    return self.blob_bytes(index, position, len);
+                }
+                Spot::Metabox { position } if run.len >= needed => {
+                    return self.bytes(Space::Metabox, position, len);
+                }
+                _ => (),
             }
         }
+        let mut bytes = vec![0; len];
+        self.read_data(inode, position, &mut bytes)?;
+        Ok(Bytes::Owned(bytes))
     }
 
     /// The run at `offset`; chunks are merged only until it has `want` bytes.
@@ -154,11 +209,10 @@ impl Image {
             return Ok(Run { len: 0, spot: Spot::Hole, is_tail: false });
         };
         match inode.data {
-            DataStart::None => Err(Error::WrongType { nid: inode.nid }),
+            DataStart::None | DataStart::Compressed => Err(Error::WrongType { nid: inode.nid }),
             DataStart::Hole => Ok(Run { len: left, spot: Spot::Hole, is_tail: false }),
             DataStart::Block(block) => self.flat_run(inode, block, offset, left),
             DataStart::Chunks(format) => self.chunk_run(inode, format, offset, left, want),
-            DataStart::Compressed => Err(Error::unsupported(Where::nid(inode.nid), Feature::Compression)),
         }
     }
 
@@ -187,21 +241,26 @@ impl Image {
             let what = Corruption::InlineCrossesBlock { length: left };
             return Err(Error::corrupt(Where::at(inode.nid, position), what));
         }
-        match (inode.space, self.metabox()) {
-            (Space::Primary, _) => {
-                Ok(Run { len: left, spot: Spot::Blob { index: 0, position }, is_tail: true })
-            }
-            (Space::Metabox, Some(metabox)) => {
-                // The metabox lies on the primary, so this goes no deeper.
-                let run = self.run(&metabox, position, left)?;
-                if run.len == 0 {
-                    let what = Corruption::PastFileEnd { needed: left, size: metabox.size };
-                    return Err(Error::corrupt(Where::at(inode.nid, position), what));
-                }
-                Ok(Run { len: run.len.min(left), ..run })
-            }
-            (Space::Metabox, None) => Err(Error::corrupt(Where::nid(inode.nid), Corruption::NoMetabox)),
+        if inode.space == Space::Primary {
+            return Ok(Run { len: left, spot: Spot::Blob { index: 0, position }, is_tail: true });
         }
+        let metabox = self.metabox_of(inode)?;
+        let size = metabox.size;
+        if position.checked_add(left).is_none_or(|end| end > size) {
+            let what = Corruption::PastFileEnd { needed: left, size };
+            return Err(Error::corrupt(Where::at(inode.nid, position), what));
+        }
+        if metabox.data == DataStart::Compressed {
+            return Ok(Run { len: left, spot: Spot::Metabox { position }, is_tail: true });
+        }
+        // The metabox lies on the primary, so this goes no deeper.
+        let run = self.run(&metabox, position, left)?;
+        Ok(Run { len: run.len.min(left), ..run })
+    }
+
+    /// The metabox, for an inode that lies in it.
+    pub(crate) fn metabox_of(&self, inode: &Inode) -> Result<Inode> {
+        self.metabox().ok_or_else(|| Error::corrupt(Where::nid(inode.nid), Corruption::NoMetabox))
     }
 
     fn chunk_run(
@@ -239,6 +298,7 @@ impl Image {
                 let position = position.checked_add(in_chunk).ok_or_else(|| overflow(inode.nid))?;
                 Spot::Blob { index, position }
             }
+            metabox @ Spot::Metabox { .. } => metabox,
         };
         Ok(Run { len: len.min(left), spot, is_tail: false })
     }
@@ -250,11 +310,25 @@ impl Image {
     }
 }
 
+/// Only regular files are read.
+pub(crate) fn check_file(inode: &Inode) -> Result<()> {
+    if inode.is_dir() {
+        return Err(Error::IsADirectory { nid: inode.nid });
+    }
+    if inode.is_file() { Ok(()) } else { Err(Error::WrongType { nid: inode.nid }) }
+}
+
+/// How many of `len` bytes from `offset` on the inode has.
+pub(crate) fn left_from(inode: &Inode, offset: u64, len: usize) -> usize {
+    let left = inode.size.saturating_sub(offset);
+    usize::try_from(left).unwrap_or(usize::MAX).min(len)
+}
+
 /// Where a chunk would lie that runs on behind the one at `spot`.
 fn advanced(spot: Spot, chunk_size: u64) -> Spot {
     match spot {
-        Spot::Hole => Spot::Hole,
         Spot::Blob { index, position } => Spot::Blob { index, position: position.saturating_add(chunk_size) },
+        other => other,
     }
 }
 
@@ -334,12 +408,20 @@ impl<'a> ChunkEntries<'a> {
 }
 
 /// The runs of a file, see [`Image::extents`]. It ends after an error.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Extents<'a> {
     image: &'a Image,
     inode: Inode,
     offset: u64,
     left: u64,
+    /// Of a compressed inode: where in its map we are.
+    encoded: Option<Encoded<'a>>,
+}
+
+impl Clone for Extents<'_> {
+    fn clone(&self) -> Self {
+        Self { encoded: None, ..*self }
+    }
 }
 
 impl Iterator for Extents<'_> {
@@ -349,7 +431,7 @@ impl Iterator for Extents<'_> {
         if self.offset >= self.inode.size {
             return None;
         }
-        let extent = self.bounded();
+        let extent = self.bounded().map_err(|error| error.of_inode(self.inode.nid));
         self.offset = match &extent {
             Ok(extent) => self.offset.saturating_add(extent.len),
             Err(_) => u64::MAX,
@@ -367,6 +449,13 @@ impl Extents<'_> {
             value: limit.saturating_add(1),
             limit,
         })?;
-        self.image.map(&self.inode, self.offset)
+        if self.inode.data != DataStart::Compressed {
+            return self.image.map(&self.inode, self.offset);
+        }
+        let encoded = match self.encoded.take() {
+            Some(encoded) => encoded,
+            None => Encoded::new(self.image, &self.inode)?,
+        };
+        self.encoded.insert(encoded).place(self.offset)
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+use erofs_codec::DecodeError;
 use erofs_format::compression::Algorithm;
 use erofs_format::{FeatureCompat, FeatureIncompat, FormatError, Profile};
 
@@ -266,6 +267,17 @@ pub enum Corruption {
     /// The map of a compressed inode breaks a rule.
     #[error("{0}")]
     Map(#[from] MapCorruption),
+    /// A cluster does not decode. The place of the error is that of the cluster.
+    #[error("cannot decode {}: {cause}", algorithm.name())]
+    Decode {
+        /// How the cluster is compressed.
+        algorithm: Algorithm,
+        /// What is wrong with its bytes.
+        cause: DecodeError,
+    },
+    /// A fragment of the packed inode, or of a metabox that holds the packed inode.
+    #[error("a fragment that would have to be read from itself")]
+    FragmentLoop,
     /// A compressed inode in an image without compression.
     #[error("compressed inode in an image without compression")]
     CompressedInPlain,
@@ -382,9 +394,6 @@ pub enum Feature {
         /// What is excluded.
         what: &'static str,
     },
-    /// Compressed data.
-    #[error("compressed data")]
-    Compression,
     /// A window of DEFLATE larger than the format has.
     #[error("deflate with a window of 2^{found} bytes")]
     DeflateWindow {
@@ -486,6 +495,21 @@ impl Error {
             }
             _ => None,
         }
+    }
+
+    /// The same error with the extent of an inode that it belongs to, where it did not say one.
+    #[must_use]
+    pub(crate) fn of_extent(mut self, inode: u64, la: u64) -> Self {
+        match &mut self {
+            Self::Corrupt { place, .. } | Self::Unsupported { place, .. } | Self::Limit { place, .. }
+                if place.nid.is_none_or(|nid| nid == inode) =>
+            {
+                place.nid = Some(inode);
+                place.extent.get_or_insert(la);
+            }
+            _ => (),
+        }
+        self
     }
 
     /// The same error with the inode it belongs to, where it did not say one.

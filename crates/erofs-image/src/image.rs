@@ -1,21 +1,33 @@
 //! An open image: its blobs, its superblock and how metadata is fetched.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use erofs_codec::Codec;
 use erofs_format::Profile;
+use erofs_format::compression::Algorithm;
 use erofs_format::device::DeviceSlot;
 
-use crate::cache::{Bytes, Cache};
+use crate::cache::{Bytes, Cache, UnitKey};
+use crate::clusters::Clusters;
 use crate::device::{Blob, overflow};
 use crate::error::{Corruption, Error, Feature, Result, Where};
-use crate::inode::Inode;
+use crate::inode::{DataStart, Inode};
 use crate::limits::Limits;
 use crate::prefix::{LongPrefix, PrefixTable};
+use crate::scratch::Toolbox;
 use crate::source::ReadAt;
 use crate::superblock::{Device, SuperBlock};
+use crate::zmap::MapCorruption;
 
 /// The smallest unit of the metadata cache.
 const MIN_UNIT: u64 = 4096;
+
+/// What the cache of metadata takes the metabox for.
+const METABOX_BLOB: usize = usize::MAX;
+
+/// Tells images apart for whoever keeps bytes of several.
+static IDS: AtomicU64 = AtomicU64::new(1);
 
 /// How to open an image.
 #[derive(Clone, Debug, Default)]
@@ -42,7 +54,11 @@ pub struct Image {
     cache: Cache,
     unit_size: u64,
     metabox: Option<Inode>,
+    packed: OnceLock<Inode>,
     prefixes: PrefixTable,
+    clusters: Clusters,
+    toolbox: Toolbox,
+    id: u64,
 }
 
 /// What a position of metadata counts in.
@@ -76,7 +92,11 @@ impl Image {
             cache: Cache::new(limits.cache_bytes, unit_size),
             unit_size,
             metabox: None,
-            prefixes: PrefixTable::Loaded(Vec::new()),
+            packed: OnceLock::new(),
+            prefixes: PrefixTable::default(),
+            clusters: Clusters::new(limits.decoded_cache_bytes),
+            toolbox: Toolbox::default(),
+            id: IDS.fetch_add(1, Ordering::Relaxed),
         };
         image.sb.devices = image.read_device_table()?;
         image.metabox = image.sb.metabox_nid.map(|nid| image.inode(nid)).transpose()?;
@@ -142,8 +162,41 @@ impl Image {
         self.metabox
     }
 
-    pub(crate) fn long_prefix(&self, index: u8, nid: u64) -> Result<Option<&LongPrefix>> {
-        self.prefixes.get(index, nid)
+    /// The packed inode. `nid` is who has a fragment in it.
+    pub(crate) fn packed(&self, nid: u64) -> Result<Inode> {
+        if let Some(packed) = self.packed.get() {
+            return Ok(*packed);
+        }
+        let Some(packed) = self.sb.packed_nid else {
+            return Err(Error::corrupt(Where::nid(nid), MapCorruption::NoPackedInode));
+        };
+        let packed = self.inode(packed)?;
+        Ok(*self.packed.get_or_init(|| packed))
+    }
+
+    pub(crate) fn long_prefix(&self, index: u8) -> Option<&LongPrefix> {
+        self.prefixes.get(index)
+    }
+
+    /// The decoded clusters.
+    pub(crate) fn clusters(&self) -> &Clusters {
+        &self.clusters
+    }
+
+    /// Tools for single reads.
+    pub(crate) fn toolbox(&self) -> &Toolbox {
+        &self.toolbox
+    }
+
+    /// A number that no other image of this process has.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// How `algorithm` is set up in this image; `nid` is who uses it.
+    pub(crate) fn codec(&self, algorithm: Algorithm, nid: u64) -> Result<Codec> {
+        let missing = || Error::corrupt(Where::nid(nid), MapCorruption::AlgorithmNotAvailable { algorithm });
+        self.sb.codecs.get(algorithm).ok_or_else(missing)
     }
 
     /// `position` of a blob, counted from its block 0, as a byte position in its source.
@@ -157,6 +210,9 @@ impl Image {
     pub(crate) fn bytes(&self, space: Space, position: u64, len: usize) -> Result<Bytes<'_>> {
         match (space, &self.metabox) {
             (Space::Primary, _) => self.blob_bytes(0, position, len),
+            (Space::Metabox, Some(metabox)) if metabox.data == DataStart::Compressed => {
+                self.metabox_bytes(metabox, position, len)
+            }
             (Space::Metabox, Some(metabox)) => self.file_bytes(metabox, position, len),
             (Space::Metabox, None) => Err(Error::corrupt(Where::offset(position), Corruption::NoMetabox)),
         }
@@ -170,32 +226,53 @@ impl Image {
         if let Some(bytes) = blob.base.checked_add(position).and_then(|start| blob.source.slice(start, len)) {
             return Ok(Bytes::Borrowed(bytes));
         }
-        let (number, start) = (position / self.unit_size, position % self.unit_size);
-        let start = usize::try_from(start).unwrap_or(usize::MAX);
-        let end = start.saturating_add(len);
-        if end as u64 <= self.unit_size {
-            let unit = self.unit(blob, index, number)?;
-            if end > unit.len() {
-                return Err(Error::corrupt(Where::offset(position), past_end(index, len)));
-            }
-            return Ok(Bytes::Shared(unit, start..end));
+        let key = (index, position / self.unit_size);
+        let read = |position, unit: &mut [u8]| blob.read(index, position, unit);
+        if let Some(bytes) = self.unit_bytes(key, position, len, &read)? {
+            return Ok(bytes);
         }
         let mut bytes = vec![0; len];
         blob.read_exact(index, position, &mut bytes)?;
         Ok(Bytes::Owned(bytes))
     }
 
-    fn unit(&self, blob: &Blob, index: usize, number: u64) -> Result<Arc<[u8]>> {
-        if let Some(unit) = self.cache.get((index, number)) {
-            return Ok(unit);
+    /// `len` bytes of a compressed metabox.
+    fn metabox_bytes(&self, metabox: &Inode, position: u64, len: usize) -> Result<Bytes<'_>> {
+        if position.checked_add(len as u64).is_some_and(|end| end <= metabox.size) {
+            let key = (METABOX_BLOB, position / self.unit_size);
+            let read = |position, unit: &mut [u8]| self.read_data(metabox, position, unit);
+            if let Some(bytes) = self.unit_bytes(key, position, len, &read)? {
+                return Ok(bytes);
+            }
         }
-        // `number` came from dividing by the unit's size.
-        let mut bytes = vec![0; usize::try_from(self.unit_size).unwrap_or_default()];
-        let count = blob.read(index, number * self.unit_size, &mut bytes)?;
-        bytes.truncate(count);
-        let unit = Arc::from(bytes);
-        self.cache.put((index, number), &unit);
-        Ok(unit)
+        self.file_bytes(metabox, position, len)
+    }
+
+    /// `len` bytes at `position`, from the cache of metadata or by way of it, if they lie in one
+    /// unit of it and are there. `read` reads what there is at a position.
+    fn unit_bytes(
+        &self,
+        key: UnitKey,
+        position: u64,
+        len: usize,
+        read: &dyn Fn(u64, &mut [u8]) -> Result<usize>,
+    ) -> Result<Option<Bytes<'_>>> {
+        let start = usize::try_from(position % self.unit_size).unwrap_or(usize::MAX);
+        let end = start.saturating_add(len);
+        if end as u64 > self.unit_size {
+            return Ok(None);
+        }
+        let unit = if let Some(unit) = self.cache.get(key) {
+            unit
+        } else {
+            let mut bytes = vec![0; usize::try_from(self.unit_size).unwrap_or_default()];
+            let count = read(position - position % self.unit_size, &mut bytes)?;
+            bytes.truncate(count);
+            let unit = Arc::from(bytes);
+            self.cache.put(key, &unit);
+            unit
+        };
+        Ok((end <= unit.len()).then_some(Bytes::Shared(unit, start..end)))
     }
 
     fn read_device_table(&self) -> Result<Vec<Device>> {
@@ -216,6 +293,17 @@ impl Image {
     /// The error for what the profile excludes.
     pub(crate) fn exclude(&self, nid: u64, what: &'static str) -> Error {
         Error::unsupported(Where::nid(nid), Feature::Excluded { profile: self.profile, what })
+    }
+
+    /// Bytes of a blob that its source lends.
+    pub(crate) fn lent(&self, index: usize, position: u64, len: usize) -> Option<&[u8]> {
+        let blob = self.blobs.get(index)?;
+        blob.source.slice(blob.base.checked_add(position)?, len)
+    }
+
+    /// Reads what there is at `position` of a blob, counted from its block 0.
+    pub(crate) fn read_blob_some(&self, index: usize, position: u64, buf: &mut [u8]) -> Result<usize> {
+        self.blobs.get(index).map_or(Ok(0), |blob| blob.read(index, position, buf))
     }
 
     /// Fills `buf` from `position` of a blob, counted from its block 0.

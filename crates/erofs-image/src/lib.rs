@@ -12,7 +12,6 @@
 //! image.rs   open, address spaces       data.rs   Inode -> extents     xattr.rs attributes
 //! ```
 //!
-//! Data of compressed inodes is not decoded: what needs it answers [`Error::Unsupported`].
 #![forbid(unsafe_code)]
 
 // The images that tests put together are used inside the crate too.
@@ -20,10 +19,12 @@
 extern crate self as erofs_image;
 
 mod cache;
+mod clusters;
 mod codecs;
 mod data;
 mod device;
 mod dir;
+mod encoded;
 mod error;
 mod image;
 mod inode;
@@ -33,11 +34,12 @@ mod path;
 mod pieces;
 mod prefix;
 mod reader;
+mod scratch;
 mod source;
 mod superblock;
 mod walk;
+mod window;
 mod xattr;
-#[allow(dead_code, reason = "the data path over it comes next")]
 mod zmap;
 
 pub use data::{Extent, Extents, Place};
@@ -50,8 +52,9 @@ pub use error::{Corruption, Error, ErrorKind, Feature, Result, Where};
 pub use image::{Image, OpenOptions};
 pub use inode::Inode;
 pub use limits::Limits;
-pub use pieces::{Piece, Scratch};
+pub use pieces::Piece;
 pub use reader::Reader;
+pub use scratch::Scratch;
 pub use source::{FileSource, MemorySource, ReadAt};
 pub use superblock::{Device, SuperBlock};
 pub use walk::{Walk, WalkEntry, WalkError};

@@ -2,9 +2,13 @@
 
 use std::ops::{ControlFlow, Range};
 
+use crate::data::{Place, check_file};
+use crate::encoded::{Encoded, Work};
 use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::inode::Inode;
+use crate::inode::{DataStart, Inode};
+use crate::scratch::Scratch;
+use crate::zmap::{ZExtent, ZFormat, ZPlace};
 
 /// Bytes of a piece, where the data does not lie together anyway. It stays in a core's own cache
 /// between being decoded and being used.
@@ -19,19 +23,8 @@ pub enum Piece<'a> {
     Hole(u64),
 }
 
-/// Room that reading needs, kept from one file to the next: what is decoded into, what is read
-/// ahead, the decoders' own tables. One for each thread that reads; it belongs to no image.
-#[derive(Debug, Default)]
-pub struct Scratch {
-    output: Vec<u8>,
-}
-
-impl Scratch {
-    /// Room that nothing has been read into.
-    pub fn new() -> Self {
-        Self::default()
-    }
-}
+/// Who takes the pieces.
+type Visit<'a> = dyn FnMut(u64, Piece<'_>) -> ControlFlow<()> + 'a;
 
 impl Image {
     /// Hands the bytes of `range` of a regular file to `visit`, in order and without gaps, until
@@ -47,20 +40,47 @@ impl Image {
         inode: &Inode,
         range: Range<u64>,
         scratch: &mut Scratch,
-        visit: &mut dyn FnMut(u64, Piece<'_>) -> ControlFlow<()>,
+        visit: &mut Visit<'_>,
     ) -> Result<()> {
-        let end = range.end.min(inode.size);
+        check_file(inode)?;
+        let range = range.start..range.end.min(inode.size);
+        if range.is_empty() {
+            return Ok(());
+        }
+        let done = if inode.data == DataStart::Compressed {
+            self.encoded_pieces(inode, range, scratch, visit)
+        } else {
+            self.flat_pieces(inode, range, scratch, visit)
+        };
+        done.map_err(|error| error.of_inode(inode.nid))
+    }
+
+    fn flat_pieces(
+        &self,
+        inode: &Inode,
+        range: Range<u64>,
+        scratch: &mut Scratch,
+        visit: &mut Visit<'_>,
+    ) -> Result<()> {
         let mut at = range.start;
-        while at < end {
+        while at < range.end {
             let extent = self.map(inode, at)?;
-            let left = extent.len.min(end - at);
-            let (piece, len) = match extent.place {
-                crate::Place::Hole => (Piece::Hole(left), left),
+            let left = extent.len.min(range.end - at);
+            let lent = match extent.place {
+                Place::Raw { blob, offset } => usize::try_from(left)
+                    .ok()
+                    .and_then(|len| self.blob(blob).and_then(|source| source.slice(offset, len))),
+                _ => None,
+            };
+            let (piece, len) = match (extent.place, lent) {
+                (Place::Hole, _) => (Piece::Hole(left), left),
+                (_, Some(bytes)) => (Piece::Data(bytes), left),
                 _ => {
-                    let len = left.min(PIECE);
-                    scratch.output.resize(usize::try_from(len).unwrap_or_default(), 0);
-                    let count = self.read(inode, at, &mut scratch.output)?;
-                    (Piece::Data(scratch.output.get(..count).unwrap_or_default()), count as u64)
+                    // Runs may be shorter than what is read: neighbours come along.
+                    let len = (range.end - at).min(PIECE);
+                    let output = scratch.room(usize::try_from(len).unwrap_or_default());
+                    let count = self.read_data(inode, at, output)?;
+                    (Piece::Data(output.get(..count).unwrap_or_default()), count as u64)
                 }
             };
             if len == 0 {
@@ -72,5 +92,92 @@ impl Image {
             at += len;
         }
         Ok(())
+    }
+
+    fn encoded_pieces(
+        &self,
+        inode: &Inode,
+        range: Range<u64>,
+        scratch: &mut Scratch,
+        visit: &mut Visit<'_>,
+    ) -> Result<()> {
+        let mut encoded = Encoded::new(self, inode)?;
+        let mut work = Work::new(self, range.end - range.start);
+        let Scratch { tools, output } = scratch;
+        let mut batch = Batch { start: range.start, len: 0, output };
+        let mut at = range.start;
+        while at < range.end {
+            let (is_hole, len) = match encoded.extent(at) {
+                Ok(extent) => step(&extent, at, range.end),
+                Err(error) => {
+                    // What was read before it is fine.
+                    let _ = batch.hand_over(visit);
+                    return Err(error);
+                }
+            };
+            if (is_hole || batch.is_full(len)) && batch.hand_over(visit).is_break() {
+                return Ok(());
+            }
+            if is_hole {
+                if visit(at, Piece::Hole(len)).is_break() {
+                    return Ok(());
+                }
+                batch.start = at + len;
+            } else if let Err(error) = encoded.fill(tools, &mut work, at, batch.room(len), range.end - at) {
+                let _ = batch.hand_over(visit);
+                return Err(error);
+            } else {
+                batch.len += len;
+            }
+            at += len;
+        }
+        let _ = batch.hand_over(visit);
+        Ok(())
+    }
+}
+
+/// How many bytes from `at` on to read at once, and whether they are a hole.
+fn step(extent: &ZExtent, at: u64, end: u64) -> (bool, u64) {
+    // The extent holds `at`.
+    let rest = (extent.la + extent.llen).min(end) - at;
+    match extent.place {
+        ZPlace::Hole => (true, rest),
+        // What is not decoded at once would be decoded again.
+        ZPlace::Pcluster { format: ZFormat::Coded(_), .. } => (false, rest),
+        _ => (false, rest.min(PIECE)),
+    }
+}
+
+/// Bytes that lie together in the file and have not been handed over.
+struct Batch<'a> {
+    start: u64,
+    len: u64,
+    output: &'a mut Vec<u8>,
+}
+
+impl Batch<'_> {
+    fn is_full(&self, more: u64) -> bool {
+        self.len != 0 && self.len + more > PIECE
+    }
+
+    /// Room for `more` bytes behind those that are there. No step has more than 12 MiB.
+    fn room(&mut self, more: u64) -> &mut [u8] {
+        let start = usize::try_from(self.len).unwrap_or(usize::MAX);
+        let end = usize::try_from(self.len + more).unwrap_or(usize::MAX);
+        if self.output.len() < end {
+            self.output.resize(end, 0);
+        }
+        self.output.get_mut(start..end).unwrap_or_default()
+    }
+
+    fn hand_over(&mut self, visit: &mut Visit<'_>) -> ControlFlow<()> {
+        let bytes = usize::try_from(self.len).ok().and_then(|len| self.output.get(..len));
+        let start = self.start;
+        self.start += self.len;
+        self.len = 0;
+        match bytes.filter(|bytes| !bytes.is_empty()) {
+            Some(bytes) => visit(start, Piece::Data(bytes)),
+            None => ControlFlow::Continue(()),
+        }
     }
 }

@@ -4,7 +4,7 @@ use erofs_format::xattr::XattrLongPrefix;
 use erofs_format::{FeatureCompat, FeatureIncompat};
 use zerocopy::FromBytes;
 
-use crate::error::{Corruption, Error, ErrorKind, Feature, Result, Where};
+use crate::error::{Corruption, Error, Result, Where};
 use crate::image::{Image, Space};
 
 /// A record: the short prefix before the infix, and the infix.
@@ -14,29 +14,19 @@ pub(crate) struct LongPrefix {
     pub(crate) infix: Vec<u8>,
 }
 
-/// The table, or the fact that it lies where this reader cannot read.
-#[derive(Clone, Debug)]
-pub(crate) enum PrefixTable {
-    Loaded(Vec<LongPrefix>),
-    Compressed,
-}
+/// The table.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PrefixTable(Vec<LongPrefix>);
 
 impl PrefixTable {
-    /// Reads the table of `image`. One that lies in compressed data is no error until it is used.
+    /// Reads the table of `image`.
     pub(crate) fn read(image: &Image) -> Result<Self> {
-        match read_records(image) {
-            Ok(records) => Ok(Self::Loaded(records)),
-            Err(error) if error.kind() == ErrorKind::Unsupported => Ok(Self::Compressed),
-            Err(error) => Err(error),
-        }
+        read_records(image).map(Self)
     }
 
     /// The record at `index`, if there is one.
-    pub(crate) fn get(&self, index: u8, nid: u64) -> Result<Option<&LongPrefix>> {
-        match self {
-            Self::Loaded(records) => Ok(records.get(usize::from(index))),
-            Self::Compressed => Err(Error::unsupported(Where::nid(nid), Feature::Compression)),
-        }
+    pub(crate) fn get(&self, index: u8) -> Option<&LongPrefix> {
+        self.0.get(usize::from(index))
     }
 }
 
@@ -51,7 +41,7 @@ fn read_records(image: &Image) -> Result<Vec<LongPrefix>> {
     } else if sb.feature_incompat.contains(FeatureIncompat::METABOX) {
         image.metabox()
     } else {
-        sb.packed_nid.map(|nid| image.inode(nid)).transpose()?
+        sb.packed_nid.map(|nid| image.packed(nid)).transpose()?
     };
     let bytes = |position, len| match &holder {
         None => image.bytes(Space::Primary, position, len),

@@ -79,7 +79,7 @@ impl Image {
         if inode.xattr_size == 0 {
             return Ok(None);
         }
-        let Some(record) = self.long_prefix(index, inode.nid)? else { return Ok(None) };
+        let Some(record) = self.long_prefix(index) else { return Ok(None) };
         let digest = self.find(inode, record.base_index, &record.infix, &mut |value| {
             let digest = value.strip_prefix(FINGERPRINT_MAGIC).filter(|_| value.len() == FINGERPRINT_SIZE);
             digest.and_then(|digest| digest.first_chunk().copied())
@@ -152,7 +152,7 @@ impl Image {
             let (raw, needed) = split_entry(rest, here)?;
             budget.take(needed, here)?;
             let (entry, behind) = rest.split_at_checked(needed).unwrap_or((rest, &[]));
-            if self.visit_entry(inode, raw, entry, visit)?.is_break() {
+            if self.visit_entry(raw, entry, visit)?.is_break() {
                 return Ok(());
             }
             rest = behind;
@@ -160,7 +160,7 @@ impl Image {
         for id in shared.chunks_exact(SHARED_ID_SIZE) {
             let id = id.first_chunk().map_or(0, |id| u32::from_le_bytes(*id));
             let (raw, entry) = self.shared_entry(id, &mut budget, here)?;
-            if self.visit_entry(inode, raw, &entry, visit)?.is_break() {
+            if self.visit_entry(raw, &entry, visit)?.is_break() {
                 return Ok(());
             }
         }
@@ -186,7 +186,6 @@ impl Image {
 
     fn visit_entry(
         &self,
-        inode: &Inode,
         raw: XattrEntry,
         entry: &[u8],
         visit: &mut dyn FnMut(Entry<'_>) -> Result<ControlFlow<()>>,
@@ -197,7 +196,7 @@ impl Image {
         let (base_index, infix) = if raw.e_name_index & XATTR_LONG_PREFIX == 0 {
             (raw.e_name_index, &[][..])
         } else {
-            match self.long_prefix(raw.e_name_index & XATTR_LONG_PREFIX_MASK, inode.nid)? {
+            match self.long_prefix(raw.e_name_index & XATTR_LONG_PREFIX_MASK) {
                 Some(record) => (record.base_index, record.infix.as_slice()),
                 // As Linux does: no prefix, no name.
                 None => return Ok(ControlFlow::Continue(())),

@@ -192,13 +192,6 @@ fn the_prefix_table_may_lie_in_the_packed_inode() {
     builder.put(Builder::at(91), b"\x06\0\x01long.");
     let (image, inode) = builder.open_64();
     assert_eq!(listed(&image, &inode), [("user.long.tail".to_owned(), b"v".to_vec())]);
-
-    // Compressed: the image opens, and only what needs the table says so.
-    builder.incompat(FeatureIncompat::LZ4_0PADDING);
-    builder.put_inode(90, &compact(DataLayout::CompressedFull, REG, 8, 1));
-    let (image, inode) = builder.open_64();
-    let error = image.xattrs(&inode).unwrap_err();
-    assert!(matches!(error, Error::Unsupported { feature: Feature::Compression, .. }), "{error}");
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn an_error_in_an_extent_names_it() {
 fn a_reader_s_errors_keep_their_place_and_their_kind() {
     let twice = Error::Corrupt { place: Where::at(36, 4096), what: Corruption::DirectoryTwice };
     let limit = Error::Limit { place: Where::nid(7), name: "depth", value: 9, limit: 8 };
-    let compressed = Error::Unsupported { place: Where::nid(5), feature: Feature::Compression };
+    let compressed = Error::Unsupported { place: Where::nid(5), feature: Feature::XattrHeaderOnly };
     let failed = Error::Io { blob: 0, offset: 512, source: io::Error::from_raw_os_error(5) };
     let device = Error::Io { blob: 2, offset: 512, source: io::Error::from_raw_os_error(116) };
     let cases = [
