@@ -21,6 +21,23 @@ fn store<const N: usize>(bytes: &mut [u8], at: usize, piece: [u8; N]) {
     bytes[at..][..N].copy_from_slice(&piece);
 }
 
+/// Copies `len` bytes at `from` in `source` to `at`.
+///
+/// Needs `from + len + SLACK <= source.len()` and `at + len + SLACK <= out.len()`; up to `SLACK`
+/// bytes behind the copy are overwritten.
+#[inline(always)]
+pub(crate) fn wild_literals(out: &mut [u8], at: usize, source: &[u8], from: usize, len: usize) {
+    let mut done = 0;
+    loop {
+        let piece: [u8; 16] = load(source, from + done);
+        store(out, at + done, piece);
+        done += 16;
+        if done >= len {
+            return;
+        }
+    }
+}
+
 /// Copies what lies `distance` bytes before `at` to `at`, `len` bytes in the sense of LZ77: a
 /// distance below `len` repeats.
 ///

@@ -1,0 +1,328 @@
+//! The sequences of a Zstandard block: how many literals, then how long a match, from how far back.
+
+use super::backward::Backward;
+use super::fse::{Distribution, MAX_STATES};
+use crate::Want;
+use crate::copy::{SLACK, exact_match, wild_literals, wild_match};
+use crate::error::{DecodeError, Result};
+
+/// Base values and numbers of extra bits of the codes of literal lengths.
+const LITERAL_LENGTHS: [(u32, u8); 36] = lengths(0, &[(16, 0), (4, 1), (2, 2), (2, 3), (1, 4)], 6);
+/// Those of match lengths.
+const MATCH_LENGTHS: [(u32, u8); 53] = lengths(3, &[(32, 0), (4, 1), (2, 2), (2, 3), (2, 4), (1, 5)], 7);
+/// Those of offsets: 1 to 3 stand for an offset used before, n for n - 3.
+const OFFSETS: [(u32, u8); 32] = lengths(1, &[], 0);
+
+const fn lengths<const N: usize>(first: u32, runs: &[(usize, u8)], then: u8) -> [(u32, u8); N] {
+    let mut all = [(0, 0); N];
+    let (mut base, mut code, mut run) = (first, 0, 0);
+    while run < runs.len() {
+        let mut left = runs[run].0;
+        while left > 0 {
+            all[code] = (base, runs[run].1);
+            base += 1 << runs[run].1;
+            code += 1;
+            left -= 1;
+        }
+        run += 1;
+    }
+    // From here on each code has one extra bit more than the one before.
+    let mut extra = then;
+    while code < N {
+        all[code] = (base, extra);
+        base = base.wrapping_add(1 << extra);
+        extra += 1;
+        code += 1;
+    }
+    all
+}
+
+const LITERAL_LENGTH_COUNTS: [i16; 36] = [
+    4, 3, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 3, 2, 1, 1, 1, 1, 1, -1, -1,
+    -1, -1,
+];
+const MATCH_LENGTH_COUNTS: [i16; 53] = [
+    1, 4, 3, 2, 2, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+    1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1,
+];
+const OFFSET_COUNTS: [i16; 29] =
+    [1, 1, 1, 1, 1, 1, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1];
+
+/// One of the three codes.
+struct Kind {
+    codes: &'static [(u32, u8)],
+    max_log: u32,
+    predefined: &'static [i16],
+    predefined_log: u32,
+}
+
+const KINDS: [Kind; 3] = [
+    Kind { codes: &LITERAL_LENGTHS, max_log: 9, predefined: &LITERAL_LENGTH_COUNTS, predefined_log: 6 },
+    Kind { codes: &OFFSETS, max_log: 8, predefined: &OFFSET_COUNTS, predefined_log: 5 },
+    Kind { codes: &MATCH_LENGTHS, max_log: 9, predefined: &MATCH_LENGTH_COUNTS, predefined_log: 6 },
+];
+
+/// What a state stands for: the value's base in the low 32 bits, then 16 bits of the next state's
+/// base, the number of bits added to that, and the number of bits added to the value.
+type Entry = u64;
+
+/// The states of one code.
+#[derive(Debug)]
+struct Table {
+    entries: [Entry; MAX_STATES],
+    log: u32,
+    /// There is one: the block, or one of the frame before it, has said which.
+    set: bool,
+}
+
+impl Table {
+    const EMPTY: Self = Self { entries: [0; MAX_STATES], log: 0, set: false };
+
+    fn build(&mut self, distribution: &Distribution, codes: &[(u32, u8)]) {
+        self.log = distribution.log;
+        let entries = &mut self.entries;
+        distribution.for_each_state(|state, symbol, bits, base| {
+            let (value, extra) = codes.get(usize::from(symbol)).copied().unwrap_or((0, 0));
+            entries[state & (MAX_STATES - 1)] = u64::from(value)
+                | u64::from(base as u16) << 32
+                | u64::from(bits) << 48
+                | u64::from(extra) << 56;
+        });
+    }
+
+    #[inline(always)]
+    fn entry(&self, state: usize) -> Entry {
+        self.entries[state & (MAX_STATES - 1)]
+    }
+}
+
+#[inline(always)]
+fn extra(entry: Entry) -> u32 {
+    (entry >> 56) as u32
+}
+
+#[inline(always)]
+fn next_state(entry: Entry, bits: &mut Backward<'_>) -> usize {
+    (entry >> 32) as u16 as usize + bits.take((entry >> 48) as u32 & 0xff)
+}
+
+/// The codes of the last block, and the last three offsets.
+#[derive(Debug)]
+pub(super) struct Sequences {
+    /// Of literal lengths, offsets, match lengths.
+    tables: [Table; 3],
+    offsets: [usize; 3],
+}
+
+impl Default for Sequences {
+    fn default() -> Self {
+        Self { tables: [Table::EMPTY; 3], offsets: [0; 3] }
+    }
+}
+
+/// Where a block's output goes.
+pub(super) struct Target<'a> {
+    pub(super) output: &'a mut [u8],
+    pub(super) at: usize,
+    pub(super) want: Want,
+}
+
+impl Target<'_> {
+    /// Whether a prefix is complete.
+    pub(super) fn is_full(&self) -> bool {
+        self.want == Want::Prefix && self.at == self.output.len()
+    }
+
+    /// How much of `len` bytes fits; too much is an error unless a prefix is wanted.
+    pub(super) fn fit(&self, len: usize) -> Result<usize> {
+        let room = self.output.len() - self.at;
+        if len > room && self.want == Want::Whole {
+            return Err(DecodeError::Long { wanted: self.output.len() });
+        }
+        Ok(len.min(room))
+    }
+
+    /// Appends as much of `bytes` as fits.
+    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        let len = self.fit(bytes.len())?;
+        self.output[self.at..][..len].copy_from_slice(&bytes[..len]);
+        self.at += len;
+        Ok(())
+    }
+}
+
+impl Sequences {
+    /// Forgets the last frame.
+    pub(super) fn reset(&mut self) {
+        self.offsets = [1, 4, 8];
+        for table in &mut self.tables {
+            table.set = false;
+        }
+    }
+
+    /// Carries out the sequences in `input`, with the literals at the beginning of `literals`:
+    /// `count` of them; what is behind may be read, not used.
+    pub(super) fn execute(
+        &mut self,
+        input: &[u8],
+        literals: &[u8],
+        count: usize,
+        target: &mut Target<'_>,
+    ) -> Result<()> {
+        let invalid = |what| DecodeError::Invalid { what, produced: target.at };
+        let header = invalid("the header of a Zstandard block's sequences is cut off");
+        let (sequences, input) = match *input {
+            [0] => (0, &[][..]),
+            [0, ..] => return Err(invalid("bytes behind a Zstandard block without sequences")),
+            [few @ 1..=127, ref rest @ ..] => (usize::from(few), rest),
+            [255, low, high, ref rest @ ..] => (usize::from(u16::from_le_bytes([low, high])) + 0x7f00, rest),
+            [high @ 128..=254, low, ref rest @ ..] => {
+                (usize::from(u16::from_be_bytes([high - 128, low])), rest)
+            }
+            _ => return Err(header),
+        };
+        if sequences == 0 {
+            return target.append(&literals[..count]);
+        }
+        let (&modes, input) = input.split_first().ok_or(header)?;
+        let input = self.read_tables(modes, input).ok_or(invalid("a code of Zstandard sequences is none"))?;
+        let bits = Backward::new(input).ok_or(invalid("Zstandard sequences without an end mark"))?;
+        self.run(sequences, bits, literals, count, target)
+    }
+
+    /// Reads the codes that the block brings with it; gives what is behind them.
+    fn read_tables<'i>(&mut self, modes: u8, mut input: &'i [u8]) -> Option<&'i [u8]> {
+        if modes & 3 != 0 {
+            return None;
+        }
+        for ((kind, table), shift) in KINDS.iter().zip(&mut self.tables).zip([6, 4, 2]) {
+            match modes >> shift & 3 {
+                0 => {
+                    let distribution = Distribution::predefined(kind.predefined, kind.predefined_log);
+                    table.build(&distribution, kind.codes);
+                }
+                1 => {
+                    let (&symbol, rest) = input.split_first()?;
+                    let (value, extra) = *kind.codes.get(usize::from(symbol))?;
+                    table.log = 0;
+                    table.entries[0] = u64::from(value) | u64::from(extra) << 56;
+                    input = rest;
+                }
+                2 => {
+                    let (distribution, size) = Distribution::read(input, kind.codes.len(), kind.max_log)?;
+                    table.build(&distribution, kind.codes);
+                    input = input.get(size..)?;
+                }
+                _ => {
+                    if !table.set {
+                        return None;
+                    }
+                }
+            }
+            table.set = true;
+        }
+        Some(input)
+    }
+
+    fn run(
+        &mut self,
+        sequences: usize,
+        mut bits: Backward<'_>,
+        literals: &[u8],
+        count: usize,
+        target: &mut Target<'_>,
+    ) -> Result<()> {
+        let [lengths, distances, matches] = &self.tables;
+        let mut length_state = bits.take(lengths.log);
+        let mut distance_state = bits.take(distances.log);
+        let mut match_state = bits.take(matches.log);
+        let mut offsets = self.offsets;
+        let (mut op, mut used) = (target.at, 0);
+        let output = &mut *target.output;
+        let mut left = sequences;
+        loop {
+            bits.refill();
+            let length_entry = lengths.entry(length_state);
+            let distance_entry = distances.entry(distance_state);
+            let match_entry = matches.entry(match_state);
+            let value = (distance_entry as u32 as usize).wrapping_add(bits.take(extra(distance_entry)));
+            let matched = match_entry as u32 as usize + bits.take(extra(match_entry));
+            // 31 bits may be left to read: 16 of the length and, of the states, 26.
+            if extra(distance_entry) + extra(match_entry) + extra(length_entry) > 30 {
+                bits.refill();
+            }
+            let length = length_entry as u32 as usize + bits.take(extra(length_entry));
+            let offset = if value > 3 {
+                offsets = [value - 3, offsets[0], offsets[1]];
+                value - 3
+            } else {
+                again(&mut offsets, value - usize::from(length != 0))
+            };
+            left -= 1;
+            if left > 0 {
+                length_state = next_state(length_entry, &mut bits);
+                match_state = next_state(match_entry, &mut bits);
+                distance_state = next_state(distance_entry, &mut bits);
+            }
+
+            let at = op + length;
+            let end = at + matched;
+            if offset.wrapping_sub(1) >= at || used + length > count {
+                target.at = op;
+                return Err(if used + length > count {
+                    let what = "Zstandard sequences use more literals than there are";
+                    DecodeError::Invalid { what, produced: op }
+                } else {
+                    DecodeError::Distance { produced: at, distance: offset }
+                });
+            }
+            if end + SLACK <= output.len() {
+                wild_literals(output, op, literals, used, length);
+                wild_match(output, at, offset, matched);
+            } else if end <= output.len() {
+                output[op..at].copy_from_slice(&literals[used..][..length]);
+                exact_match(output, at, offset, matched);
+            } else if target.want == Want::Whole {
+                return Err(DecodeError::Long { wanted: output.len() });
+            } else {
+                let room = output.len() - op;
+                let first = length.min(room);
+                output[op..][..first].copy_from_slice(&literals[used..][..first]);
+                exact_match(output, op + first, offset, room - first);
+                target.at = output.len();
+                break;
+            }
+            op = end;
+            used += length;
+            if left == 0 {
+                target.at = op;
+                if !bits.is_used_up() {
+                    let what = "Zstandard sequences do not end with their bits";
+                    return Err(DecodeError::Invalid { what, produced: op });
+                }
+                target.append(&literals[used..count])?;
+                break;
+            }
+        }
+        self.offsets = offsets;
+        // A prefix may end before the bits do, but not behind them.
+        if bits.is_past_start() {
+            return Err(DecodeError::Truncated { produced: target.at });
+        }
+        Ok(())
+    }
+}
+
+/// Takes one of the last three offsets, or the last one less 1, and moves it to the front. 0 if
+/// there is none.
+#[inline(always)]
+fn again(offsets: &mut [usize; 3], which: usize) -> usize {
+    let [first, second, third] = *offsets;
+    *offsets = match which {
+        0 => return first,
+        1 => [second, first, third],
+        2 => [third, first, second],
+        _ => [first - 1, first, second],
+    };
+    offsets[0]
+}
