@@ -58,7 +58,7 @@ def test_every_public_name_can_be_had() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["str", "path", "fd", "file", "bytes", "bytearray", "mmap", "view", "object"]
+    "kind", ["str", "path", "fd", "file", "bytes", "bytearray", "mmap", "view", "object", "ranges"]
 )
 def test_every_kind_of_source_gives_the_same_bytes(path: pathlib.Path, kind: str) -> None:
     class Seekable:
@@ -73,6 +73,14 @@ def test_every_kind_of_source_gives_the_same_bytes(path: pathlib.Path, kind: str
         def read(self, size: int) -> bytes:
             return self._file.read(min(size, 1000))  # as short as a raw file may be
 
+    class Ranges:
+        """An object that has no position."""
+
+        size = path.stat().st_size
+
+        def read_at(self, offset: int, length: int) -> bytes:
+            return path.read_bytes()[offset : offset + min(length, 1000)]
+
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         sources: dict[str, Any] = {
             "str": lambda: str(path),
@@ -84,11 +92,22 @@ def test_every_kind_of_source_gives_the_same_bytes(path: pathlib.Path, kind: str
             "mmap": lambda: mapped,
             "view": lambda: memoryview(path.read_bytes()),
             "object": Seekable,
+            "ranges": Ranges,
         }
         image = pyerofs.open(sources[kind]())
         assert (image / "big").read_bytes() == tiny.BIG
         image.close()
         del image
+
+
+@pytest.mark.parametrize(("wrong", "kind"), [(b"x" * 10**6, OSError), ("text", TypeError), (None, TypeError)])
+def test_a_source_that_breaks_its_promise_is_an_error(wrong: Any, kind: type[Exception]) -> None:
+    class Broken:
+        def read_at(self, _offset: int, _length: int) -> bytes:
+            return wrong  # type: ignore[no-any-return]
+
+    with pytest.raises(kind):
+        pyerofs.open(Broken())
 
 
 def test_an_image_may_begin_anywhere_in_its_source() -> None:

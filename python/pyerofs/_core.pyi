@@ -40,6 +40,10 @@ class SeekableFile(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 @type_check_only
+class RangeReader(Protocol):
+    def read_at(self, offset: int, length: int, /) -> bytes: ...
+
+@type_check_only
 class BinaryWriter(Protocol):
     def write(self, data: bytes, /) -> int | None: ...
 

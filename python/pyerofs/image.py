@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer
 
-    from ._core import SeekableFile
+    from ._core import RangeReader, SeekableFile
 
-    Source = str | os.PathLike[str] | int | ReadableBuffer | SeekableFile
+    Source = str | os.PathLike[str] | int | ReadableBuffer | SeekableFile | RangeReader
 
 __all__ = ["Device", "Entry", "Feature", "Image", "limits", "open"]
 
@@ -70,7 +70,9 @@ def open(
 
     Args:
         source: a path, a file descriptor (duplicated, so the caller keeps his own), a bytes-like object that
-            holds the image, or a seekable binary file object (read under a lock; don't move it meanwhile).
+            holds the image, a seekable binary file object (read under a lock; don't move it meanwhile), or an
+            object with ``read_at(offset, length)`` (called from several threads at once) that returns at most
+            that many bytes, none only at the end. Its attribute ``size``, if any, is its length in bytes.
         devices: the further blobs that the image's device table names, in its order; each as ``source``.
         offset: where the image begins in ``source``, in bytes.
         profile: which on-disk features to accept: ``"core"`` (the minimal format), ``"plain"`` (everything

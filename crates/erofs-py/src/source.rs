@@ -1,6 +1,7 @@
-//! What Python hands over as a blob, as sources of bytes: paths, descriptors, memory and file objects.
+//! What Python hands over as a blob, as sources of bytes: paths, descriptors, memory, objects with `read_at` and
+//! file objects.
 //!
-//! Reading happens with the interpreter detached. Only memory that Python may change and Python's own file
+//! Reading happens with the interpreter detached. Only memory that Python may change and Python's own
 //! objects need the interpreter for each read; a file object also needs a lock, since its position is one for
 //! all. The lock is taken while detached, so nobody waits for it with the interpreter in hand.
 
@@ -50,13 +51,19 @@ pub(crate) fn blob(given: &Bound<'_, PyAny>) -> Result<Blob, Failure> {
         let length = Some(view.len()? as u64);
         return Ok(Blob { source: Arc::new(Memory(view.unbind())), length });
     }
+    if given.hasattr("read_at")? {
+        // An object that cannot tell its size has none to check the image against.
+        let length = if given.hasattr("size")? { given.getattr("size")?.extract()? } else { None };
+        return Ok(Blob { source: Arc::new(RangeObject(given.clone().unbind())), length });
+    }
     if given.hasattr("read")? && given.hasattr("seek")? {
         let length = given.call_method1("seek", (0, 2))?.extract()?;
         return Ok(Blob { source: Arc::new(FileObject(Mutex::new(given.clone().unbind()))), length });
     }
     let kind = given.get_type().name()?;
     let message = format!(
-        "an image is read from a path, a descriptor, a bytes-like object or a seekable binary file, not {kind}"
+        "an image is read from a path, a descriptor, a bytes-like object, a seekable binary file or an object with \
+         read_at(), not {kind}"
     );
     Err(PyTypeError::new_err(message).into())
 }
@@ -126,6 +133,40 @@ impl ReadAt for Memory {
     }
 }
 
+/// An object with `read_at(offset, length)`, which several threads may call at once: it has no position.
+#[derive(Debug)]
+struct RangeObject(Py<PyAny>);
+
+impl ReadAt for RangeObject {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        Python::attach(|py| {
+            let object = self.0.bind(py);
+            read_all(buf, |done, rest| object.call_method1("read_at", (offset.saturating_add(done), rest)))
+        })
+    }
+}
+
+/// Fills `buf` by calls that are told how many bytes are there and how many are wanted; an empty answer is the end.
+fn read_all<'py>(
+    buf: &mut [u8],
+    mut next: impl FnMut(u64, usize) -> PyResult<Bound<'py, PyAny>>,
+) -> io::Result<usize> {
+    let mut done = 0;
+    while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        let piece = next(done as u64, rest.len())?;
+        let piece = piece.cast::<PyBytes>().map_err(PyErr::from)?.as_bytes();
+        if piece.is_empty() {
+            break;
+        }
+        let Some(place) = rest.get_mut(..piece.len()) else {
+            return Err(io::Error::other("the source returned more bytes than it was asked for"));
+        };
+        place.copy_from_slice(piece);
+        done += piece.len();
+    }
+    Ok(done)
+}
+
 /// A file object with `seek` and `read`.
 #[derive(Debug)]
 struct FileObject(Mutex<Py<PyAny>>);
@@ -136,21 +177,8 @@ impl ReadAt for FileObject {
         let file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Python::attach(|py| {
             let file = file.bind(py);
-            let mut done = 0;
             file.call_method1("seek", (offset,))?;
-            while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
-                let piece = file.call_method1("read", (rest.len(),))?;
-                let piece = piece.cast::<PyBytes>().map_err(PyErr::from)?.as_bytes();
-                if piece.is_empty() {
-                    break;
-                }
-                let Some(place) = rest.get_mut(..piece.len()) else {
-                    return Err(io::Error::other("read() returned more bytes than it was asked for"));
-                };
-                place.copy_from_slice(piece);
-                done += piece.len();
-            }
-            Ok(done)
+            read_all(buf, |_, rest| file.call_method1("read", (rest,)))
         })
     }
 }
