@@ -199,9 +199,10 @@ impl Clusters {
 }
 
 impl Shard {
-    /// Gives up the cluster that has not been used for longest, about, and says what it cost.
+    /// Gives up the cluster that has not been used for longest, about, and says what it cost. None
+    /// if all have been used since the last time.
     fn give_up_one(&mut self) -> u64 {
-        for _ in 0..=self.order.len() {
+        for _ in 0..self.order.len() {
             let Some(key) = self.order.pop_front() else { break };
             if let Some(Entry::Kept { hot, bytes }) = self.entries.get_mut(&key) {
                 if !*hot {

@@ -234,7 +234,7 @@ fn a_metabox_that_lies_is_refused() {
     let mut builder = with_metabox(DataLayout::FlatPlain);
     builder.incompat(FeatureIncompat::LZ4_0PADDING);
     builder.put_inode(70, &compact(DataLayout::CompressedCompact, REG, 5000, 1));
-    assert_eq!(builder.open().unwrap_err().kind(), ErrorKind::Unsupported);
+    assert_eq!(builder.open().unwrap_err().kind(), ErrorKind::Corrupt);
     let mut builder = with_metabox(DataLayout::FlatPlain);
     builder.put_inode(70, &compact(DataLayout::FlatPlain, 0o020_600, 5000, 1));
     assert_eq!(builder.open().unwrap_err().kind(), ErrorKind::Corrupt, "a device holds no inodes");
