@@ -119,13 +119,24 @@ impl Image {
 
     /// The same for every inode that has data.
     pub(crate) fn read_data(&self, inode: &Inode, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        self.read_share(inode, offset, buf, 1)
+    }
+
+    /// The same for one of `shares` parts of a call.
+    pub(crate) fn read_share(
+        &self,
+        inode: &Inode,
+        offset: u64,
+        buf: &mut [u8],
+        shares: u64,
+    ) -> Result<usize> {
         if inode.data != DataStart::Compressed {
             return self.read_flat(inode, offset, buf);
         }
         let count = left_from(inode, offset, buf.len());
         if let Some(part) = buf.get_mut(..count).filter(|part| !part.is_empty()) {
             let mut encoded = Encoded::new(self, inode)?;
-            let mut work = Work::new(self, count as u64);
+            let mut work = Work::new(self, count as u64, shares);
             self.toolbox().with(|tools| encoded.fill(tools, &mut work, offset, part, count as u64))?;
         }
         Ok(count)

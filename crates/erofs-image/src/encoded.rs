@@ -42,9 +42,10 @@ impl Work {
     /// Bytes of work that are fine for each byte asked for.
     const FACTOR: u64 = 64;
 
-    pub(crate) fn new(image: &Image, wanted: u64) -> Self {
+    /// For `wanted` bytes in one of `shares` parts of a call.
+    pub(crate) fn new(image: &Image, wanted: u64, shares: u64) -> Self {
         let limit = image.limits().decoded_bytes;
-        let allowed = limit.saturating_add(wanted.saturating_mul(Self::FACTOR));
+        let allowed = (limit / shares.max(1)).saturating_add(wanted.saturating_mul(Self::FACTOR));
         Self { left: allowed, allowed, limit }
     }
 

@@ -102,7 +102,7 @@ impl Image {
         visit: &mut Visit<'_>,
     ) -> Result<()> {
         let mut encoded = Encoded::new(self, inode)?;
-        let mut work = Work::new(self, range.end - range.start);
+        let mut work = Work::new(self, range.end - range.start, 1);
         let Scratch { tools, output } = scratch;
         let mut batch = Batch { start: range.start, len: 0, output };
         let mut at = range.start;
