@@ -56,7 +56,8 @@ pub enum Want {
     /// The stream decodes to exactly the output's length.
     Whole,
     /// The output is the beginning of what the stream decodes to. What follows in the stream is
-    /// neither needed nor checked.
+    /// neither needed nor checked. (A `MicroLZMA` stream does not say where it ends: more than there
+    /// is may come out as an error or as nonsense.)
     Prefix,
 }
 

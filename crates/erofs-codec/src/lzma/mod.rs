@@ -46,11 +46,12 @@ impl Lzma {
         let symbols = Symbols { contexts, dict_size };
         let mut op = 0;
         let result = symbols.decode(self, &mut range, output, &mut op, want);
+        let finished = want == Want::Prefix || result.is_err() || range.is_finished();
         if range.is_past_end() {
             return Err(DecodeError::Truncated { produced: op });
         }
         result?;
-        if want == Want::Whole && !range.is_finished() {
+        if !finished {
             return Err(DecodeError::Long { wanted: output.len() });
         }
         Ok(())

@@ -29,10 +29,10 @@ impl<'a> Range<'a> {
         self.at > self.input.len()
     }
 
-    /// Whether the stream can end here: nothing is left of the code.
+    /// Whether the stream ends here: nothing is left of the input nor of the code.
     pub(super) fn is_finished(&mut self) -> bool {
         self.normalize();
-        self.code == 0
+        self.code == 0 && self.at >= self.input.len()
     }
 
     #[inline(always)]

@@ -288,7 +288,9 @@ impl Sequences {
                 let room = output.len() - op;
                 let first = length.min(room);
                 output[op..][..first].copy_from_slice(&literals[used..][..first]);
-                exact_match(output, op + first, offset, room - first);
+                if room > length {
+                    exact_match(output, at, offset, room - length);
+                }
                 target.at = output.len();
                 break;
             }
