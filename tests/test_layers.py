@@ -21,6 +21,7 @@ LAYERS = [
     "erofs-format",
     "erofs-codec",
     "erofs-image",
+    "erofs-extract",
     "erofs-check",
     "erofs-build",
     "erofs-store",

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from .errors import NotAnImage as NotAnImage
     from .errors import RefusedByPolicy as RefusedByPolicy
     from .errors import UnsupportedFeature as UnsupportedFeature
+    from .extractor import ExtractReport as ExtractReport
+    from .extractor import extract as extract
+    from .extractor import extract_tar as extract_tar
     from .image import Entry as Entry
     from .image import Image as Image
     from .image import limits as limits
@@ -44,6 +47,9 @@ _HOMES = {
     "NotAnImage": "errors",
     "RefusedByPolicy": "errors",
     "UnsupportedFeature": "errors",
+    "ExtractReport": "extractor",
+    "extract": "extractor",
+    "extract_tar": "extractor",
     "Entry": "image",
     "Image": "image",
     "limits": "image",

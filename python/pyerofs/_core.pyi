@@ -13,6 +13,7 @@ __all__ = [
     "__version__",
     "build",
     "clone_mount",
+    "extract",
     "fsconfig_create",
     "fsconfig_fd",
     "fsconfig_flag",
@@ -84,6 +85,20 @@ class Built(TypedDict):
 
 def limits() -> dict[str, int]:
     """Return the limits by name, with their defaults."""
+
+@type_check_only
+class Extracted(TypedDict):
+    """The report of an extraction; a loss is (what, reason, count, example)."""
+
+    directories: int
+    files: int
+    symlinks: int
+    special: int
+    hard_links: int
+    bytes: int
+    left_out: int
+    failed: int
+    losses: list[tuple[str, str, int, bytes]]
 
 @final
 class Inode:
@@ -217,6 +232,23 @@ def build(
     progress: Callable[[str, int, int, int, int], object] | None,
 ) -> Built:
     """Build an image; see ``pyerofs.build``."""
+
+def extract(
+    image: Image,
+    target: str | None,
+    tar: BinaryWriter | int | None,
+    *,
+    paths: list[bytes],
+    include: list[str],
+    exclude: list[str],
+    owners: bool | None,
+    xattrs: bool,
+    threads: int | None,
+    force: bool,
+    progress: Callable[[int, int], object] | None,
+    on_error: Callable[[OSError], object],
+) -> Extracted:
+    """Extract an image; ``pyerofs.extract`` documents the arguments."""
 
 def fsopen(fstype: str) -> int: ...
 def fsconfig_flag(context: int, key: str) -> None: ...

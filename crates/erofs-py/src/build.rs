@@ -21,7 +21,7 @@ use pyo3::types::{PyBytes, PyDict, PyInt};
 use crate::errors::{Class, Failure};
 
 /// How long a signal or a step of progress may wait.
-const PAUSE: Duration = Duration::from_millis(40);
+pub(crate) const PAUSE: Duration = Duration::from_millis(40);
 
 /// Build an image; `pyerofs.build` documents the arguments.
 #[pyfunction]
@@ -227,8 +227,8 @@ impl Counts {
     }
 }
 
-/// A Python stream as the builder's output.
-struct Stream(Py<PyAny>);
+/// A Python stream as an output.
+pub(crate) struct Stream(pub(crate) Py<PyAny>);
 
 impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io;
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 use pyo3::exceptions::{PyOSError, PyValueError};
@@ -264,6 +265,54 @@ fn over_limit(errno: i32, name: &'static str, value: u64, limit: u64) -> Failure
     let mut failure = Failure::new(Class::Limit, errno, message).remedy(remedy);
     failure.0.limit = Some((name, value, limit));
     failure
+}
+
+impl From<erofs_extract::Error> for Failure {
+    fn from(error: erofs_extract::Error) -> Self {
+        use erofs_extract::{Error, ErrorKind};
+        let (errno, kind) = (error.errno(), error.kind());
+        // Paths in an image are absolute everywhere in the package.
+        let in_image = error.image_path().map(|path| OsString::from_vec([b"/", path].concat()));
+        let path = in_image.or_else(|| error.target_path().map(OsString::from));
+        let message = without_path(error.to_string(), path.as_deref().map(Path::new));
+        let failure = match error {
+            // An exception that a Python object raised comes back as it was.
+            Error::Target { source, .. } | Error::Stream(source) if is_raised(&source) => {
+                return source.into();
+            }
+            Error::Image { source, .. } => source.into(),
+            Error::Zeros { source, .. } => {
+                let mut failure = Self::from(source);
+                let why = std::mem::take(&mut failure.0.message);
+                failure.0.message = format!("what cannot be read of it is zeros in the archive: {why}");
+                failure
+            }
+            Error::Target { action, source, .. } => {
+                Self::new(Class::Os, errno, format!("can't {action}: {}", words_of(&source)))
+            }
+            Error::Stream(source) => {
+                Self::new(Class::Os, errno, format!("can't write: {}", words_of(&source)))
+            }
+            Error::NotEmpty { .. } => Self::new(Class::Os, errno, message)
+                .remedy("--force or force=True writes into it and replaces files"),
+            Error::ThroughSymlink { .. } => {
+                Self::new(Class::Os, errno, message).remedy("name the path that it leads to")
+            }
+            _ => {
+                let class = match kind {
+                    ErrorKind::Usage if path.is_none() => Class::Value,
+                    ErrorKind::Image => Class::Corrupt,
+                    ErrorKind::Cancelled => Class::Interrupted,
+                    _ => Class::Os,
+                };
+                Self::new(class, errno, message)
+            }
+        };
+        match path {
+            Some(path) => failure.at_path(path),
+            None => failure,
+        }
+    }
 }
 
 /// The message without the path before it, which the exception carries apart.

@@ -29,7 +29,7 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    fn get(&self) -> Result<Arc<erofs_image::Image>, Failure> {
+    pub(crate) fn get(&self) -> Result<Arc<erofs_image::Image>, Failure> {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
         open.clone().ok_or_else(|| PyValueError::new_err("I/O operation on closed image").into())
     }

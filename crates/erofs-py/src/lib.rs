@@ -6,6 +6,7 @@
 mod build;
 mod domain;
 mod errors;
+mod extract;
 mod image;
 mod linux;
 mod server;
@@ -21,6 +22,8 @@ mod _core {
     use crate::build::build;
     #[pymodule_export]
     use crate::domain::{Domain, image_key};
+    #[pymodule_export]
+    use crate::extract::extract;
     #[pymodule_export]
     use crate::image::{File, Image, Inode, limits};
     #[pymodule_export]

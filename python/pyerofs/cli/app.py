@@ -21,6 +21,7 @@ COMMANDS = {
     "info": "Show the facts and features of an image.",
     "ls": "List the entries of an image.",
     "cat": "Write files of an image to standard output.",
+    "extract": "Extract files from an image.",
     "stat": "Show everything about entries of an image.",
     "mount": "Mount an image.",
     "umount": "Unmount images.",
