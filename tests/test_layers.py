@@ -24,6 +24,7 @@ LAYERS = [
     "erofs-extract",
     "erofs-check",
     "erofs-build",
+    "erofs-diff",
     "erofs-store",
     "fuse-dev",
     "erofs-fuse",

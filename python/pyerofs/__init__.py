@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from ._core import __version__ as __version__
     from .builder import BuildReport as BuildReport
     from .builder import build as build
+    from .differ import Change as Change
+    from .differ import Diff as Diff
+    from .differ import diff as diff
     from .domain import Domain as Domain
     from .errors import CorruptImage as CorruptImage
     from .errors import ErofsError as ErofsError
@@ -40,6 +43,9 @@ _HOMES = {
     "__version__": "_core",
     "BuildReport": "builder",
     "build": "builder",
+    "Change": "differ",
+    "Diff": "differ",
+    "diff": "differ",
     "Domain": "domain",
     "CorruptImage": "errors",
     "ErofsError": "errors",

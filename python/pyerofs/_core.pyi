@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
-from typing import Protocol, TypedDict, final, type_check_only
+from typing import Any, Protocol, TypedDict, final, type_check_only
 
 __all__ = [
+    "Diff",
     "Domain",
     "File",
     "Image",
@@ -202,6 +203,38 @@ class Image:
 
     def file(self, nid: int) -> File:
         """Return a handle for reading."""
+
+@final
+class Diff:
+    """A comparison under way; see ``pyerofs.diff``."""
+
+    def __new__(
+        cls,
+        a: Image | None,
+        path_a: str,
+        b: Image | None,
+        path_b: str,
+        *,
+        ignore: list[str],
+        whole_seconds: bool,
+        usual_xattrs_only: bool | None,
+        trust_fingerprints: bool,
+        threads: int | None,
+        move_limit: int,
+    ) -> Diff: ...
+    def next(self) -> list[tuple[Any, ...]]:
+        """Return the next events; none at the end.
+
+        Each is ("failure", side, path, exception), ("too many",) or (kind, path, old path or None, fields,
+        facts of a or None, facts of b or None, both targets or None, (name, way) of each attribute that
+        differs).
+        """
+
+    def counts(self) -> tuple[int, int, int]:
+        """Return the entries of the first tree, of the second one, and the paths of both, so far."""
+
+    def close(self) -> None:
+        """End it."""
 
 def build(
     src: str | int,

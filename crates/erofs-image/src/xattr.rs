@@ -87,6 +87,13 @@ impl Image {
         Ok(digest?.flatten())
     }
 
+    /// The name of the attribute that holds the fingerprints, if the image names one. It may be one that Linux lists,
+    /// yet it is about the image and not about the files.
+    pub fn fingerprint_name(&self) -> Option<Vec<u8>> {
+        let record = self.long_prefix(self.superblock().ishare_xattr_prefix_id?)?;
+        Some([prefix(record.base_index).unwrap_or_default(), &record.infix].concat())
+    }
+
     fn find<T>(
         &self,
         inode: &Inode,

@@ -4,6 +4,7 @@
 #![allow(clippy::needless_pass_by_value)]
 
 mod build;
+mod diff;
 mod domain;
 mod errors;
 mod extract;
@@ -20,6 +21,8 @@ mod _core {
     // One line per class or function of the files beside this one.
     #[pymodule_export]
     use crate::build::build;
+    #[pymodule_export]
+    use crate::diff::Diff;
     #[pymodule_export]
     use crate::domain::{Domain, image_key};
     #[pymodule_export]

@@ -23,6 +23,7 @@ COMMANDS = {
     "cat": "Write files of an image to standard output.",
     "extract": "Extract files from an image.",
     "stat": "Show everything about entries of an image.",
+    "diff": "Show what differs between two images or directories.",
     "mount": "Mount an image.",
     "umount": "Unmount images.",
     "mounts": "List what is mounted.",
@@ -32,8 +33,9 @@ COMMANDS = {
     "completion": "Print the completion script for a shell.",
 }
 
-#: Commands that fail with another status than report.exit_status says, as sh does for what it starts.
-FAILURE_STATUS = {"run": 125}
+#: Commands that fail with another status than report.exit_status says, as sh does for what it starts and
+#: diff(1) for trouble.
+FAILURE_STATUS = {"run": 125, "diff": 2}
 
 
 class ReaderGoneError(Exception):

@@ -1,0 +1,621 @@
+"""`pyerofs diff` and `pyerofs.diff()`: exactly what differs, from either kind of tree, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import random
+import shutil
+import stat
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import pyerofs
+import tiny
+from builders import MKFS
+from cases import CASES, Case
+from judges import kernel_mount
+from pyerofs.cli import app
+from tiny import DIRECTORY, REGULAR, Node
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from peers import Peers
+    from trees import Trees
+
+WHEN = 1_700_000_000_123_456_789
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A tree with some of everything that an ordinary user may make."""
+    root = tmp_path / "old"
+    for name in ("lib", "lib/deep", "empty"):
+        (root / name).mkdir(parents=True)
+    for number in range(12):
+        (root / "lib" / f"file{number}").write_bytes(b"%d\n" % number * 1000 * number)
+    (root / "lib/deep/large").write_bytes(random.Random(1).randbytes(3 << 20))
+    (root / "lib/hard").hardlink_to(root / "lib/file3")
+    (root / "link").symlink_to("lib/file1")
+    os.mkfifo(root / "pipe")
+    with (root / "sparse").open("wb") as file:
+        file.truncate(40 << 20)
+        file.seek(20 << 20)
+        file.write(b"in the middle")
+    for path in [root, *root.rglob("*")]:
+        os.utime(path, ns=(WHEN, WHEN), follow_symlinks=False)
+    return root
+
+
+@pytest.fixture
+def other(tree: Path) -> Path:
+    """A copy of the tree, to be changed."""
+    copy = tree.parent / "new"
+    subprocess.run(["cp", "-a", tree, copy], check=True)
+    return copy
+
+
+def built(tree: Path, **options: Any) -> Path:
+    image = tree.with_suffix(".erofs")
+    pyerofs.build(tree, image, force=True, **options)
+    return image
+
+
+def told(a: Any, b: Any, **options: Any) -> set[tuple[Any, ...]]:
+    """What differs, as (kind, path, old path, fields)."""
+    return {(c.kind, c.path, c.old_path, c.fields) for c in pyerofs.diff(a, b, **options)}
+
+
+def keeping_times(path: Path, *changes: Callable[[], object]) -> None:
+    """Change what is in a directory or about a file, but not when."""
+    for change in changes:
+        change()
+    os.utime(path, ns=(WHEN, WHEN), follow_symlinks=False)
+
+
+def edited(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+    os.utime(path, ns=(WHEN, WHEN))
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_an_image_does_not_differ_from_its_source(case: Case, trees: Trees, tmp_path: Path) -> None:
+    root, _ = trees.get(case)
+    image = tmp_path / "image.erofs"
+    pyerofs.build(root, image)
+    assert told(image, root) == set()
+    assert told(root, image) == set()
+    assert told(image, image) == set()
+    assert told(root, root) == set()
+
+
+@pytest.mark.parametrize("way", [MKFS[0], MKFS[4], MKFS[6]], ids=str)
+def test_a_foreign_image_does_not_differ_from_its_source(
+    way: Any, tree: Path, tmp_path: Path, peers: Peers
+) -> None:
+    made = way.make(peers, tree, tmp_path)
+    with pyerofs.open(made.image, made.devices) as image:
+        assert told(image, tree, whole_seconds=True) == set()
+        assert told(tree, image, ignore=["mtime"]) == set()
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("kernel_erofs")
+@pytest.mark.parametrize("name", ["xattrs", "devices", "odd_names", "sparse_files", "hard_links"])
+def test_a_mounted_image_is_a_directory_like_any_other(name: str, trees: Trees, tmp_path: Path) -> None:
+    case = next(case for case in CASES if case.name == name)
+    root, _ = trees.get(case)
+    image = tmp_path / "image.erofs"
+    pyerofs.build(root, image)
+    at = tmp_path / "at"
+    at.mkdir()
+    with kernel_mount(image, at) as mounted:
+        assert told(image, mounted) == set()
+        assert told(mounted, root) == set()
+
+
+CHANGES: dict[str, tuple[Callable[[Path], object], set[tuple[Any, ...]]]] = {
+    "content": (
+        lambda root: edited(root / "lib/file5", b"other"),
+        {("changed", "lib/file5", None, ("content",))},
+    ),
+    "content of equal size": (
+        lambda root: edited(root / "lib/file5", b"x" * (root / "lib/file5").stat().st_size),
+        {("changed", "lib/file5", None, ("content",))},
+    ),
+    "mode": (
+        lambda root: (root / "lib/file5").chmod(0o4755),
+        {("changed", "lib/file5", None, ("mode",))},
+    ),
+    "time": (
+        lambda root: os.utime(root / "link", ns=(1, WHEN + 1), follow_symlinks=False),
+        {("changed", "link", None, ("mtime",))},
+    ),
+    "xattr": (
+        lambda root: os.setxattr(root / "lib/file5", "user.new", b"value"),
+        {("changed", "lib/file5", None, ("xattrs",))},
+    ),
+    "target": (
+        lambda root: keeping_times(
+            root, (root / "link").unlink, lambda: (root / "link").symlink_to("lib/file2")
+        ),
+        {("changed", "link", None, ("mtime", "target"))},
+    ),
+    "type": (
+        lambda root: keeping_times(root, (root / "pipe").unlink, (root / "pipe").mkdir),
+        {("changed", "pipe", None, ("type", "mtime"))},
+    ),
+    "a directory that became a file": (
+        lambda root: keeping_times(
+            root, lambda: shutil.rmtree(root / "lib/deep"), lambda: edited(root / "lib/deep", b"x")
+        ),
+        {
+            ("changed", "lib", None, ("mtime",)),
+            ("changed", "lib/deep", None, ("type",)),
+            ("removed", "lib/deep/large", None, ()),
+        },
+    ),
+    "links apart": (
+        lambda root: keeping_times(
+            root / "lib",
+            (root / "lib/hard").unlink,
+            lambda: subprocess.run(["cp", "-a", root / "lib/file3", root / "lib/hard"], check=True),
+        ),
+        {("changed", "lib/hard", None, ("links",))},
+    ),
+    "one of two names": (
+        lambda root: keeping_times(root / "lib", (root / "lib/hard").unlink),
+        {("removed", "lib/hard", None, ())},
+    ),
+    "added and removed": (
+        lambda root: keeping_times(
+            root, (root / "empty").rmdir, (root / "more").mkdir, (root / "more/x").touch
+        ),
+        {
+            ("removed", "empty", None, ()),
+            ("added", "more", None, ()),
+            ("added", "more/x", None, ()),
+        },
+    ),
+    "moved": (
+        lambda root: keeping_times(
+            root / "empty",
+            lambda: keeping_times(
+                root / "lib/deep", lambda: (root / "lib/deep/large").rename(root / "empty/big")
+            ),
+        ),
+        {("moved", "empty/big", "lib/deep/large", ())},
+    ),
+    "moved and changed": (
+        lambda root: keeping_times(
+            root / "lib",
+            lambda: (root / "lib/file7").chmod(0o600),
+            lambda: (root / "lib/file7").rename(root / "lib/seven"),
+        ),
+        {("moved", "lib/seven", "lib/file7", ("mode",))},
+    ),
+    "within a hole": (
+        lambda root: keeping_times(root / "sparse", lambda: _poke(root / "sparse", 30 << 20)),
+        {("changed", "sparse", None, ("content",))},
+    ),
+    "at the end": (
+        lambda root: keeping_times(
+            root / "lib/deep/large", lambda: _poke(root / "lib/deep/large", (3 << 20) - 1)
+        ),
+        {("changed", "lib/deep/large", None, ("content",))},
+    ),
+}
+
+
+def _poke(path: Path, at: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(b"\xff")
+
+
+@pytest.mark.parametrize("kinds", ["di", "id", "ii", "dd"])
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_is_found_and_nothing_else(name: str, kinds: str, tree: Path, other: Path) -> None:
+    change, expected = CHANGES[name]
+    change(other)
+    a = tree if kinds[0] == "d" else built(tree)
+    b = other if kinds[1] == "d" else built(other)
+    assert told(a, b) == expected
+    # The way back is the same with the words turned round.
+    turned = {"added": "removed", "removed": "added"}
+    back = {(turned.get(kind, kind), *rest) for kind, *rest in expected if kind != "moved"}
+    back |= {(kind, old, path, fields) for kind, path, old, fields in expected if kind == "moved"}
+    assert told(b, a) == back
+
+
+@pytest.mark.root
+def test_owners_and_device_numbers_are_compared(tree: Path, other: Path) -> None:
+    os.chown(other / "lib/file1", 7, 8)
+    for root, number in ((tree, 5), (other, 300)):
+        os.mknod(root / "node", stat.S_IFCHR | 0o600, os.makedev(1, number))
+        os.utime(root / "node", ns=(WHEN, WHEN))
+        os.utime(root, ns=(WHEN, WHEN))
+    image = built(tree)
+    assert told(image, other) == {
+        ("changed", "lib/file1", None, ("owner",)),
+        ("changed", "node", None, ("device",)),
+    }
+    change = next(change for change in pyerofs.diff(image, built(other)) if change.path == "node")
+    assert change.old is not None
+    assert change.new is not None
+    assert (os.minor(change.old.device), os.minor(change.new.device)) == (5, 300)
+
+
+def test_what_is_ignored_does_not_count(tree: Path, other: Path) -> None:
+    (other / "lib/file1").chmod(0o600)
+    os.utime(other / "lib/file2", ns=(5, 5))
+    os.setxattr(other / "lib/file4", "user.x", b"")
+    edited(other / "lib/file5", b"other")
+    image = built(tree)
+    assert len(told(image, other)) == 4
+    assert told(image, other, content_only=True) == {("changed", "lib/file5", None, ("content",))}
+    assert told(image, other, ignore=["mtime", "mode", "content"]) == {
+        ("changed", "lib/file4", None, ("xattrs",))
+    }
+    with pytest.raises(ValueError, match="no 'colour'"):
+        pyerofs.diff(image, other, ignore=["colour"])
+
+
+def test_attributes_that_a_build_leaves_out_do_not_count_against_a_directory(tmp_path: Path) -> None:
+    root = tmp_path / "old"
+    root.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("trusted attributes need root")
+    os.setxattr(root, "trusted.secret", b"1")
+    image = built(root)
+    assert told(image, root) == set()
+    assert told(image, root, xattrs="all") == {("changed", ".", None, ("xattrs",))}
+    (change,) = pyerofs.diff(image, root, xattrs="all")
+    assert change.xattrs == (("trusted.secret", "added"),)
+
+
+def test_a_claimed_fingerprint_counts_only_if_the_caller_says_so(tree: Path) -> None:
+    image = built(tree)
+    digest = bytes.fromhex((pyerofs.open(image) / "lib/file5").fingerprint.removeprefix("sha256:"))  # type: ignore[union-attr]
+    data = image.read_bytes()
+    liar = tree.parent / "liar.erofs"
+    # The claim stays and one byte of the content changes.
+    with pyerofs.open(image) as opened:
+        (_, _, at, _), *_ = (opened / "lib/file5").extents()
+    assert at is not None
+    assert digest in data
+    liar.write_bytes(data[:at] + b"#" + data[at + 1 :])
+    assert told(image, liar) == {("changed", "lib/file5", None, ("content",))}
+    assert told(image, liar, trust_fingerprints=True) == set()
+
+
+def test_fingerprints_are_no_attributes_of_the_files(tree: Path) -> None:
+    with_them = built(tree, fingerprint="user.digest")
+    without = tree.parent / "without.erofs"
+    pyerofs.build(tree, without, fingerprint=False)
+    assert told(with_them, without) == set()
+    assert told(with_them, tree) == set()
+
+
+def test_a_moved_file_is_matched_by_its_name_first(tree: Path, other: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tree / "empty" / name).write_bytes(b"the same bytes")
+        (other / "link.d").mkdir(exist_ok=True)
+        (other / "link.d" / name).write_bytes(b"the same bytes")
+    (other / "link.d/b").rename(other / "link.d/z")
+    (tree / "empty/nothing").touch()
+    (other / "link.d/nothing").touch()
+    (other / "link.d/also-nothing").touch()
+    assert {row[:3] for row in told(built(tree), other, ignore=["mtime"]) if row[0] != "changed"} == {
+        ("moved", "link.d/a", "empty/a"),
+        ("moved", "link.d/c", "empty/c"),
+        ("moved", "link.d/z", "empty/b"),
+        ("moved", "link.d/nothing", "empty/nothing"),
+        ("added", "link.d", None),
+        ("added", "link.d/also-nothing", None),
+    }
+
+
+def test_too_many_changes_to_keep_are_reported_without_moves(tree: Path, other: Path) -> None:
+    shutil.rmtree(other / "lib")
+    (other / "moved").mkdir()
+    (other / "moved/large").write_bytes((tree / "lib/deep/large").read_bytes())
+    image = built(tree)
+    all_of_them = list(pyerofs.diff(image, other))
+    assert "moved" in {change.kind for change in all_of_them}
+    for limit in (0, 3):
+        found = pyerofs.diff(image, other, move_limit=limit)
+        changes = list(found)
+        assert found.gave_up_moves == (limit != 0)
+        assert {change.kind for change in changes} == {"added", "removed", "changed"}
+        assert len(changes) == len(all_of_them) + 1
+        assert [change.path for change in changes if change.kind == "removed"][:2] == ["lib", "lib/deep"]
+
+
+def test_entries_and_open_images_are_trees_too(tree: Path, other: Path, tmp_path: Path) -> None:
+    edited(other / "lib/file5", b"other")
+    image = built(tree)
+    shifted = tmp_path / "shifted"
+    shifted.write_bytes(b"x" * 4096 + image.read_bytes())
+    with pyerofs.open(shifted, offset=4096) as opened:
+        expected = {("changed", "lib/file5", None, ("content",))}
+        assert told(opened, other) == expected
+        assert told(opened / "lib", other / "lib") == {("changed", "file5", None, ("content",))}
+        assert told(opened, other, path="lib/file5") == {("changed", ".", None, ("content",))}
+        assert told(opened / "lib/file3", opened / "lib/hard") == set()
+    data = image.read_bytes()
+    with pyerofs.open(data) as in_memory:
+        assert told(in_memory, image) == set()
+
+
+def test_a_file_object_can_be_compared_from_the_threads(tree: Path, other: Path) -> None:
+    edited(other / "lib/file5", b"other")
+    with built(tree).open("rb") as file, pyerofs.open(file) as image:
+        assert told(image, other) == {("changed", "lib/file5", None, ("content",))}
+
+
+def test_closing_a_comparison_ends_it(tree: Path, other: Path) -> None:
+    image = built(tree)
+    shutil.rmtree(other / "lib")
+    before = threading.active_count()
+    with pyerofs.diff(image, other, move_limit=0) as changes:
+        next(changes)
+    assert list(changes) == []
+    assert threading.active_count() == before
+
+
+def test_the_order_is_that_of_the_paths(tree: Path, other: Path) -> None:
+    for path in other.rglob("*"):
+        os.utime(path, ns=(3, 3), follow_symlinks=False)
+    image = built(tree)
+    runs = [[change.path for change in pyerofs.diff(image, other, threads=n)] for n in (1, 2, 4, 4)]
+    assert runs[0] == sorted(runs[0], key=lambda path: path.split("/"))
+    assert all(run == runs[0] for run in runs)
+
+
+# -- random edits --------------------------------------------------------------------------------------------
+
+EDITS = st.lists(
+    st.tuples(
+        st.sampled_from(["content", "mode", "mtime", "xattr", "remove", "add", "move"]), st.integers(0, 39)
+    ),
+    max_size=12,
+)
+
+
+@given(edits=EDITS, a_image=st.booleans(), b_image=st.booleans())
+def test_random_edits_are_found_exactly(
+    edits: list[tuple[str, int]], a_image: bool, b_image: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    base = tmp_path_factory.mktemp("edits")
+    old, new = base / "old", base / "new"
+    for number in range(40):
+        path = old / f"d{number % 4}" / f"f{number}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"%d " % number * (number * 300))
+        os.utime(path, ns=(WHEN, WHEN))
+    subprocess.run(["cp", "-a", old, new], check=True)
+    expected: dict[str, tuple[Any, ...]] = {}
+    touched: set[int] = set()
+    for kind, number in edits:
+        if number in touched:
+            continue
+        touched.add(number)
+        name = f"d{number % 4}/f{number}"
+        path = new / name
+        match kind:
+            case "content":
+                edited(path, b"edited %d" % number)
+                expected[name] = ("changed", None, ("content",))
+            case "mode":
+                path.chmod(0o711)
+                expected[name] = ("changed", None, ("mode",))
+            case "mtime":
+                os.utime(path, ns=(WHEN, WHEN + number + 1))
+                expected[name] = ("changed", None, ("mtime",))
+            case "xattr":
+                os.setxattr(path, "user.edit", b"x")
+                expected[name] = ("changed", None, ("xattrs",))
+            case "remove":
+                path.unlink()
+                expected[name] = ("removed", None, ())
+            case "add":
+                (new / f"added{number}").write_bytes(b"added %d" % number)
+                expected[f"added{number}"] = ("added", None, ())
+            case "move" if number:  # the first one is empty, so its content tells nothing
+                path.rename(new / f"moved{number}")
+                expected[f"moved{number}"] = ("moved", name, ())
+    for directory in [".", "d0", "d1", "d2", "d3"]:
+        for root in (old, new):
+            os.utime(root / directory, ns=(WHEN, WHEN))
+    a = built(old) if a_image else old
+    b = built(new) if b_image else new
+    found = {c.path: (c.kind, c.old_path, c.fields) for c in pyerofs.diff(a, b)}
+    assert found == expected
+
+
+# -- what is bad ---------------------------------------------------------------------------------------------
+
+
+def test_a_bad_file_is_reported_and_the_others_are_compared(
+    tree: Path, other: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    edited(other / "lib/file5", b"other")
+    image = built(tree)
+    with pyerofs.open(image) as opened:
+        (_, _, at, _), *_ = (opened / "lib/deep/large").extents()
+        smaller = [(opened / f"lib/file{n}").extents()[0][2] or 0 for n in range(1, 12)]
+    assert at is not None
+    if max(smaller) > at:
+        pytest.skip("the large file does not lie last in the image")
+    os.truncate(image, at + 4096)
+    errors: list[OSError] = []
+    assert told(image, other, on_error=errors.append) >= {("changed", "lib/file5", None, ("content",))}
+    assert [(error.filename, error.tree) for error in errors if error.filename == "lib/deep/large"] == [  # type: ignore[attr-defined]
+        ("lib/deep/large", "a")
+    ]
+    assert isinstance(errors[0], pyerofs.CorruptImage)
+    with pytest.raises(pyerofs.CorruptImage):
+        told(image, other)
+    assert app.run(["diff", str(image), str(other)]) == 2
+    out, err = capfd.readouterr()
+    assert "M  lib/file5 (content, " in out
+    assert f"pyerofs: {image}: lib/deep/large: " in err
+
+
+def test_an_image_that_loops_ends() -> None:
+    dots = ((b".", 0), (b"..", 0))
+    loop = tiny.image(
+        Node(DIRECTORY, entries=(*dots, (b"sub", 1), (b"x", 2))),
+        Node(DIRECTORY, entries=((b".", 1), (b"..", 0), (b"up", 0))),
+        Node(REGULAR, b"data"),
+    )
+    errors: list[OSError] = []
+    with pyerofs.open(loop) as image, pyerofs.open(tiny.sample()) as sample:
+        told(image, image, on_error=errors.append)
+        assert {error.filename for error in errors} == {"sub/up"}
+        told(image, sample, on_error=errors.append)
+    with pyerofs.open(loop, limits={"walk_entries": 1}) as image, pytest.raises(pyerofs.LimitExceeded):
+        told(image, image)
+
+
+def test_a_claimed_hole_is_not_read() -> None:
+    def sparse(size: int) -> bytes:
+        dots = ((b".", 0), (b"..", 0))
+        return tiny.image(
+            Node(DIRECTORY, entries=(*dots, (b"x", 1))),
+            Node(REGULAR, size=size, layout=0, i_u=0xFFFFFFFF),  # all of it is a hole
+        )
+
+    with pyerofs.open(sparse((1 << 32) - 1)) as one, pyerofs.open(sparse((1 << 32) - 1)) as other:
+        assert told(one, other) == set()
+
+
+# -- the command ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(capfdbinary: pytest.CaptureFixture[bytes]) -> Any:
+    """Run the program in this process: its status, standard output and standard error."""
+
+    def call(*words: str | Path) -> tuple[int, str, str]:
+        capfdbinary.readouterr()
+        status = app.run(["diff", *map(str, words)])
+        out, err = capfdbinary.readouterr()
+        return status, os.fsdecode(out), err.decode()
+
+    return call
+
+
+def test_the_exit_status_is_that_of_diff(run: Any, tree: Path, other: Path) -> None:
+    image = built(tree)
+    assert run(image, other) == (0, "", "")
+    (other / "new").touch()
+    assert run("-I", "mtime", image, other) == (1, "A  new\n", "")
+    assert run("-q", image, other) == (1, "", "")
+    status, out, err = run(image, other / "nothing")
+    assert (status, out) == (2, "")
+    assert "nothing" in err
+    assert run(image)[0] == 2
+    assert run("-I", "colour", image, other)[0] == 2
+    assert run(image, tree / "lib/file1")[0] == 2
+    assert run("--offset-b", "4096", image, other)[0] == 2
+
+
+def test_lines_say_what_differs(run: Any, tree: Path, other: Path) -> None:
+    edited(other / "lib/file5", b"other")
+    (other / "lib/file6").chmod(0o600)
+    os.setxattr(other / "lib/file6", "user.x", b"")
+    keeping_times(other, (other / "link").unlink, lambda: (other / "link").symlink_to("x"))
+    keeping_times(other, (other / "pipe").unlink, (other / "pipe").touch)
+    keeping_times(other / "lib", lambda: (other / "lib/file7").rename(other / "lib/seven"))
+    keeping_times(other, (other / "empty").rmdir)
+    mode = stat.S_IMODE((tree / "lib/file6").stat().st_mode)
+    status, out, err = run("-I", "mtime,mode", built(tree), other)
+    assert (status, err) == (1, "")
+    assert out.splitlines() == [
+        "D  empty/",
+        "M  lib/file5 (content, 10000 -> 5 bytes)",
+        "M  lib/file6 (xattrs +user.x)",
+        "R  lib/file7 -> lib/seven",
+        "M  link (target lib/file1 -> x)",
+        "T  pipe (pipe -> file)",
+    ]
+    assert f"M  lib/file6 (mode {mode:04o} -> 0600; xattrs +user.x)" in run(tree, other)[1]
+    status, out, err = run("-0", "--content-only", built(tree), other)
+    assert out.split("\0")[:9] == [
+        "D",
+        "empty",
+        "",
+        "M",
+        "lib/file5",
+        "content",
+        "R",
+        "lib/file7",
+        "lib/seven",
+    ]
+
+
+def test_names_are_raw_in_a_pipe_and_in_json_and_quoted_on_a_terminal(run: Any, tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    new.mkdir()
+    name = os.fsencode(new) + b"/bad\x1b[2J\xff"
+    with open(name, "wb"):
+        pass
+    words = ["diff", "-I", "mtime", str(old), str(new)]
+    assert os.fsencode(run(*words[1:])[1]) == b"A  bad\x1b[2J\xff\n"
+    line = json.loads(run("--json", *words[1:])[1])
+    assert (line["schema"], line["change"], line["path_b64"]) == (1, "added", "YmFkG1sySv8=")
+    for environment, expected in (({}, b"\x1b[32mA\x1b[0m  "), ({"NO_COLOR": "1"}, b"A  ")):
+        master, slave = pty.openpty()
+        with subprocess.Popen(
+            [sys.executable, "-m", "pyerofs", *words], stdout=slave, env={**os.environ, **environment}
+        ):
+            os.close(slave)
+            shown = os.read(master, 4096)
+        os.close(master)
+        assert shown == expected + b"bad\\x1b[2J\\xff\r\n"
+
+
+def test_json_says_what_both_trees_say(run: Any, tree: Path, other: Path) -> None:
+    edited(other / "lib/file5", b"other")
+    os.setxattr(other / "lib/file5", "user.x", b"")
+    keeping_times(other / "lib", lambda: (other / "lib/file7").rename(other / "lib/seven"))
+    status, out, _ = run("--json", built(tree), other)
+    first, second = map(json.loads, out.splitlines())
+    assert status == 1
+    assert (first["change"], first["path"], first["fields"]) == (
+        "changed",
+        "lib/file5",
+        ["content", "xattrs"],
+    )
+    assert (first["old"]["size"], first["new"]["size"]) == (10000, 5)
+    assert first["xattrs"] == [{"name": "user.x", "change": "added"}]
+    assert (second["change"], second["old_path"], second["path"]) == ("moved", "lib/file7", "lib/seven")
+    counts = json.loads(run("--json", "--stat", built(tree), other)[1])
+    assert (counts["moved"], counts["changed"], counts["changed_content"]) == (1, 1, 1)
+    assert counts["same"] == sum(1 for _ in tree.rglob("*")) + 1 - 2
+    assert run("--stat", built(tree), other)[1].startswith("0 added, 0 removed, 1 moved, 1 changed (1 in ")
+
+
+def test_a_part_of_both_trees_may_be_compared(run: Any, tree: Path, other: Path, tmp_path: Path) -> None:
+    edited(other / "lib/file5", b"other")
+    image = built(tree)
+    assert run("-p", "lib", image, other)[1] == "M  file5 (content, 10000 -> 5 bytes)\n"
+    assert run("-p", "/lib/deep", image, other)[:2] == (0, "")
+    assert run("-p", "lib", "--path-b", "/", image, other / "lib")[0] == 1
+    assert run("-p", "lib/file5", image, other)[0] == 1
+    assert run("-p", "nothing", image, other)[0] == 2
+    shifted = tmp_path / "shifted"
+    shifted.write_bytes(b"x" * 512 + image.read_bytes())
+    assert run("--offset-a", "512", shifted, tree) == (0, "", "")
