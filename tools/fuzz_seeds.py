@@ -10,9 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-
-import peers  # noqa: E402 - lies in tests/
+import peers
 
 OPTIONS = {
     "lz4": ("-zlz4",),

@@ -1,10 +1,11 @@
-//! Reads every file of an image in several ways: mapped, at its ends, whole, and all alike.
+//! Reads every file of an image in several ways: mapped, at its ends, whole and in parts, which
+//! must give the same.
 #![no_main]
 
 #[path = "common.rs"]
 mod common;
 
-use erofs_image::{Image, Inode};
+use erofs_image::{DataLayout, Image, Inode};
 use libfuzzer_sys::fuzz_target;
 
 /// As much of a file is read at once.
@@ -15,20 +16,19 @@ const STEP: usize = 5001;
 fuzz_target!(|bytes: &[u8]| {
     let Some(image) = common::open(bytes) else { return };
     let Ok(root) = image.inode(image.root_nid()) else { return };
-    for step in image.walk(&root).flatten() {
-        if step.inode.is_file() {
-            read(&image, &step.inode);
-        }
-    }
-    // Those have no name.
-    for nid in [image.superblock().packed_nid, image.superblock().metabox_nid].into_iter().flatten() {
-        if let Ok(inode) = image.inode(nid) {
-            read(&image, &inode);
-        }
+    let mut inodes: Vec<Inode> = image.walk(&root).flatten().map(|step| step.inode).collect();
+    // These have no name.
+    let nids = [image.superblock().packed_nid, image.superblock().metabox_nid];
+    inodes.extend(nids.into_iter().flatten().filter_map(|nid| image.inode(nid).ok()));
+    // Extent records that do not ascend may be found in another way from elsewhere; in an index, a
+    // byte is the same wherever a read begins, or an error.
+    let is_fixed = inodes.iter().all(|inode| inode.layout != DataLayout::CompressedFull);
+    for inode in inodes.iter().filter(|inode| inode.is_file()) {
+        read(&image, inode, is_fixed);
     }
 });
 
-fn read(image: &Image, inode: &Inode) {
+fn read(image: &Image, inode: &Inode, is_fixed: bool) {
     for extent in image.extents(inode).flatten() {
         assert!(extent.len > 0 && extent.logical + extent.len <= inode.size);
     }
@@ -39,9 +39,9 @@ fn read(image: &Image, inode: &Inode) {
     let Ok(count) = image.read(inode, 0, &mut whole) else { return };
     let mut step = vec![0; STEP];
     for start in (0..count).step_by(STEP) {
-        // What was readable as a whole is so in parts, and the same.
-        let found = image.read(inode, start as u64, &mut step).expect("it was readable before");
+        let Ok(found) = image.read(inode, start as u64, &mut step) else { continue };
         let end = count.min(start + found);
-        assert!(found >= count.min(start + STEP) - start && step[..end - start] == whole[start..end]);
+        assert!(found >= count.min(start + STEP) - start);
+        assert!(!is_fixed || step[..end - start] == whole[start..end]);
     }
 }

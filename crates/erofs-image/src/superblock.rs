@@ -259,8 +259,8 @@ fn read_metabox_nid(
 /// Which algorithms the image says it uses; `None` is an image without compression.
 fn algorithms(incompat: FeatureIncompat, u1: u16) -> Result<Option<Algorithms>> {
     if incompat.contains(FeatureIncompat::COMPR_CFGS) {
-        let known = Algorithms::try_from(u1);
-        return known.map(Some).map_err(|error| Error::unsupported(Where::offset(SUPER_OFFSET), error));
+        let known = Algorithms::try_from(u1).map(|known| Some(known).filter(|known| !known.is_empty()));
+        return known.map_err(|error| Error::unsupported(Where::offset(SUPER_OFFSET), error));
     }
     let lz4 = u1 != 0 || incompat.contains(FeatureIncompat::LZ4_0PADDING);
     Ok(lz4.then_some(Algorithms::LZ4))

@@ -16,11 +16,10 @@ const MAX_STEPS: u32 = 1 << 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lcluster {
     Head(Head),
-    /// It belongs to the head `back` entries before. The next head is `ahead` entries on, or
-    /// further. `blocks` is the size of the pcluster, stated behind the head of a big one.
+    /// It belongs to the head `back` entries before. `blocks` is the size of the pcluster, stated
+    /// behind the head of a big one.
     Nonhead {
         back: u64,
-        ahead: u64,
         blocks: Option<u32>,
     },
 }
@@ -147,7 +146,7 @@ impl<'a> Clusters<'a> {
         let (lcn, head) = self.find_head(offset)?;
         let la = (lcn << self.bits) + u64::from(head.clusterofs);
         if lcn == self.tail_lcn {
-            return self.tail(la, head);
+            return self.tail(lcn, la, head);
         }
         let blocks = self.blocks(lcn, head)?;
         let end = self.end(lcn, la, blocks != 0)?;
@@ -164,8 +163,14 @@ impl<'a> Clusters<'a> {
         context.pcluster(la, llen, stated)
     }
 
-    fn tail(&self, la: u64, head: Head) -> Result<ZExtent> {
+    fn tail(&mut self, lcn: u64, la: u64, head: Head) -> Result<ZExtent> {
         let llen = self.context.size - la;
+        // The way back from the file's last byte must not lead past a head, as far as one looks.
+        let looked_at = (lcn + u64::from(MAX_STEPS)) << self.bits;
+        if self.end(lcn, la, false)? < self.context.size.min(looked_at) {
+            let offset = self.context.size - 1;
+            return Err(self.context.corrupt(la, MapCorruption::Inconsistent { offset }));
+        }
         match self.tail {
             Tail::Fragment { offset } => Ok(ZExtent { la, llen, place: self.context.fragment(la, offset)? }),
             Tail::Inline { plen, position } => {
@@ -245,12 +250,15 @@ impl<'a> Clusters<'a> {
         }
     }
 
-    /// Where the extent ends that started at `la` and goes on behind logical cluster `lcn`.
+    /// Where the extent ends that started at `la` and goes on behind logical cluster `lcn`: at the
+    /// next head.
+    ///
+    /// A NONHEAD says how far that is, but then a lie would skip heads, and what a byte is would
+    /// depend on where a read began. Step by step an extent that is found holds no other's head.
     fn end(&mut self, mut lcn: u64, la: u64, has_data: bool) -> Result<u64> {
-        let mut ahead = 1;
         for _ in 0..MAX_STEPS {
-            // Sizes are below 2^63, and a step has at most 2^16 logical clusters of 2^31 bytes.
-            lcn += ahead;
+            // Sizes are below 2^63.
+            lcn += 1;
             let start = lcn << self.bits;
             if start >= self.context.size {
                 return Ok(self.context.size);
@@ -258,14 +266,10 @@ impl<'a> Clusters<'a> {
             if has_data && start - la > u64::from(PCLUSTER_MAX_DSIZE) {
                 return Err(self.context.unsupported(la, Feature::ExtentLength { found: start - la }));
             }
-            match self.load(lcn)? {
-                Lcluster::Head(head) => {
-                    return Ok((start + u64::from(head.clusterofs)).min(self.context.size));
-                }
-                // Images made before 2019 say 0 for 1.
-                Lcluster::Nonhead { ahead: on, .. } => ahead = on.max(1),
+            if let Lcluster::Head(head) = self.load(lcn)? {
+                return Ok((start + u64::from(head.clusterofs)).min(self.context.size));
             }
         }
-        Ok((lcn + 1) << self.bits).map(|end: u64| end.min(self.context.size))
+        Ok(((lcn + 1) << self.bits).min(self.context.size))
     }
 }

@@ -66,16 +66,16 @@ impl<'a> CompactIndex<'a> {
             let block = pack.base.wrapping_add(self.blocks_before(&pack, index)?);
             return Ok(Lcluster::Head(Head { kind, clusterofs: low, block, partial: false, hole: false }));
         }
-        let ahead = u64::from(pack.ahead(index));
         if low & CBLKCNT != 0 {
             if !self.has_big {
                 let what = MapCorruption::UnexpectedBlockCount { lcn };
                 return Err(self.context.corrupt(lcn << self.bits, what));
             }
-            return Ok(Lcluster::Nonhead { back: 1, ahead, blocks: Some(low & !CBLKCNT) });
+            return Ok(Lcluster::Nonhead { back: 1, blocks: Some(low & !CBLKCNT) });
         }
+        // The last entry of a pack holds the distance on to the next head instead.
         let back = if index + 1 < pack.count { low } else { pack.back_of_last() };
-        Ok(Lcluster::Nonhead { back: back.into(), ahead, blocks: None })
+        Ok(Lcluster::Nonhead { back: back.into(), blocks: None })
     }
 
     /// How many blocks lie between the base address of `pack` and the pcluster of its head at
@@ -159,23 +159,6 @@ impl Pack {
     fn entry(&self, index: usize) -> (u32, LclusterType) {
         let low = self.low.get(index).copied().unwrap_or_default();
         (low, self.kinds.get(index).copied().unwrap_or(LclusterType::Plain))
-    }
-
-    /// How far ahead of the NONHEAD at `index` the next head is, as far as the pack says: its last
-    /// entry holds the distance on instead of the one back.
-    fn ahead(&self, index: usize) -> u32 {
-        let mut distance = 0;
-        for at in index..self.count {
-            let (low, kind) = self.entry(at);
-            if kind != LclusterType::Nonhead {
-                return distance;
-            }
-            distance += 1;
-            if at + 1 == self.count && low & CBLKCNT == 0 {
-                return distance + low - 1;
-            }
-        }
-        distance
     }
 
     /// How far back the head of the last entry is, by way of the entry before.

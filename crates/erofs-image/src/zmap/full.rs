@@ -49,14 +49,14 @@ impl<'a> FullIndex<'a> {
                 hole: advise & LI_HOLE != 0,
             }));
         }
-        let [back, ahead] = entry.delta();
+        let [back, _] = entry.delta();
         if back & LI_D0_CBLKCNT == 0 {
-            return Ok(Lcluster::Nonhead { back: back.into(), ahead: ahead.into(), blocks: None });
+            return Ok(Lcluster::Nonhead { back: back.into(), blocks: None });
         }
         if !self.has_big {
             return Err(self.context.corrupt(lcn << self.bits, MapCorruption::UnexpectedBlockCount { lcn }));
         }
         let blocks = Some(u32::from(back & !LI_D0_CBLKCNT));
-        Ok(Lcluster::Nonhead { back: 1, ahead: ahead.into(), blocks })
+        Ok(Lcluster::Nonhead { back: 1, blocks })
     }
 }

@@ -104,3 +104,11 @@ fn a_tail_that_cannot_be_found_spoils_the_file_as_in_linux() {
     let mapped = Mapped::full(2 * 4096, FRAGMENT, &[head(HEAD1, 0, 7), nonhead(0, 1)]).with_packed();
     assert_eq!(mapped.broken(0), MapCorruption::Lookback { lcn: 1, distance: 0 });
 }
+
+#[test]
+fn a_tail_that_leads_past_a_head_is_none() {
+    let entries = [head(HEAD1, 0, 7), head(HEAD1, 0, 8), head(HEAD1, 0, 9), nonhead(2, 1)];
+    let mapped = with_tail(Mapped::full(4 * 4096, INLINE, &entries), 30);
+    assert_eq!(mapped.broken(3 * 4096), MapCorruption::Inconsistent { offset: 4 * 4096 - 1 });
+    assert_eq!(mapped.with(|map| map.at(2 * 4096).unwrap()), data(8192, 8192, 9 * 4096, 4096, LZ4));
+}
