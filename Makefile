@@ -23,11 +23,11 @@ PYTHON_DIRS := python tests tools benchmarks demo
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help build demo test test-rust test-python lint lint-rust lint-python bench dist reference fuzz lock clean distclean
+.PHONY: help build demo test test-rust test-python test-free-threaded lint lint-rust lint-python bench dist reference fuzz lock clean distclean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
-		| while IFS=$$'\t' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
+		| while IFS=$$'\t' read -r name text; do printf '  make %-18s %s\n' "$$name" "$$text"; done
 
 # -- set-up -----------------------------------------------------------------------------------------------------
 
@@ -72,6 +72,29 @@ test-python: build ## Run the Python tests only (ARGS="-k name" is handed to pyt
 	@tools/system-packages test
 	tools/system-packages vm
 	$(BIN)/python -m pytest $(ARGS)
+
+# Not in CI: no package of Debian's holds such an interpreter. The stable ABI does not exist there, so PyO3 makes a
+# version-specific extension by itself; everything else is the same.
+PYTHON_FT ?= $(shell for p in python3.15t python3.14t; do command -v "$$p" && break; done)
+VENV_FT := $(VENV)/.free-threaded
+
+test-free-threaded: $(STAMPS)/requirements ## Build for a free-threaded CPython (PYTHON_FT=python3.14t) and test threads there
+	@test -n "$(PYTHON_FT)" || {
+		echo "no free-threaded CPython found: name one of version 3.14 or newer, PYTHON_FT=/path/to/python3.14t"
+		echo "(CPython's own sources make one: ./configure --disable-gil)"
+		exit 1
+	}
+	"$(PYTHON_FT)" -c 'import sysconfig; raise SystemExit(not sysconfig.get_config_var("Py_GIL_DISABLED"))' || {
+		echo "$(PYTHON_FT) is not a free-threaded CPython"
+		exit 1
+	}
+	tools/system-packages build
+	"$(PYTHON_FT)" -m venv $(VENV_FT)
+	sed -n 's/^\([a-z0-9._-]*==[^ ]*\).*/\1/p' requirements-dev.txt >$(VENV_FT)/constraints
+	$(VENV_FT)/bin/python -m pip install --quiet --disable-pip-version-check -c $(VENV_FT)/constraints \
+		click rich fsspec hypothesis pytest pytest-timeout
+	PIP_QUIET=1 VIRTUAL_ENV=$(CURDIR)/$(VENV_FT) maturin develop --quiet --release --locked --target-dir target/free-threaded
+	$(VENV_FT)/bin/python -m pytest tests/test_threads.py tests/test_image.py tests/test_fsspec.py $(ARGS)
 
 lint: lint-rust lint-python ## Formatting, clippy, dependencies, ruff, mypy, stubtest, plain-ASCII sources
 
