@@ -23,7 +23,7 @@ PYTHON_DIRS := python tests tools benchmarks demo
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help build demo test test-rust test-python test-free-threaded lint lint-rust lint-python bench dist reference fuzz lock clean distclean
+.PHONY: help build demo test test-rust test-python test-grid test-free-threaded lint lint-rust lint-python bench dist reference fuzz lock clean distclean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
@@ -72,6 +72,11 @@ test-python: build ## Run the Python tests only (ARGS="-k name" is handed to pyt
 	@tools/system-packages test
 	tools/system-packages vm
 	$(BIN)/python -m pytest $(ARGS)
+
+test-grid: build ## Run the whole grid: every set of mkfs.erofs' options with every tree, in about half an hour
+	@tools/system-packages test
+	tools/system-packages vm
+	$(BIN)/python -m pytest -m grid tests/differential/test_grid.py $(ARGS)
 
 # Not in CI: no package of Debian's holds such an interpreter. The stable ABI does not exist there, so PyO3 makes a
 # version-specific extension by itself; everything else is the same.
