@@ -29,6 +29,9 @@ pub(crate) struct ClusterKey {
     pub(crate) position: u64,
     pub(crate) plen: u32,
     pub(crate) algorithm: Algorithm,
+    /// How much it has to decode to, if that is known. Extents that do not agree on it do not
+    /// share what one of them got.
+    pub(crate) exact: Option<usize>,
 }
 
 /// The beginning of what a cluster decodes to.

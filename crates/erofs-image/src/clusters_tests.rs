@@ -6,7 +6,7 @@ use super::*;
 use crate::error::{Corruption, Error, Where};
 
 fn key(position: u64) -> ClusterKey {
-    ClusterKey { blob: Some(0), position, plen: 4096, algorithm: Algorithm::Lz4 }
+    ClusterKey { blob: Some(0), position, plen: 4096, algorithm: Algorithm::Lz4, exact: None }
 }
 
 fn put(clusters: &Clusters, position: u64, len: usize) {

@@ -152,8 +152,9 @@ impl Image {
         position: u64,
         buf: &mut [u8],
     ) -> Result<()> {
-        if left_from(inode, position, buf.len()) < buf.len() {
-            let what = Corruption::PastFileEnd { needed: buf.len() as u64, size: inode.size };
+        let size = if inode.data == DataStart::None { 0 } else { inode.size };
+        if position.checked_add(buf.len() as u64).is_none_or(|end| end > size) {
+            let what = Corruption::PastFileEnd { needed: buf.len() as u64, size };
             return Err(Error::corrupt(Where::at(inode.nid, position), what));
         }
         if inode.data == DataStart::Compressed {

@@ -14,6 +14,7 @@
 use erofs_codec::{Want, skip_padding};
 use erofs_format::FeatureIncompat;
 use erofs_format::compression::Algorithm;
+use erofs_format::inode::NID_METABOX_BIT;
 
 use crate::clusters::{ClusterKey, Decoded};
 use crate::data::{Extent, Place};
@@ -275,13 +276,14 @@ impl<'a> Encoded<'a> {
 
     /// The packed inode, for a fragment of this one.
     fn packed(&self) -> Result<Inode> {
-        let place = Where::nid(self.inode.nid);
-        let packed = self.image.packed(self.inode.nid)?;
+        // Before it is looked at: even its inode may lie in the metabox.
+        let lies_in_metabox =
+            self.image.superblock().packed_nid.is_some_and(|nid| nid & NID_METABOX_BIT != 0);
         let is_metabox = self.image.metabox().is_some_and(|metabox| metabox.nid == self.inode.nid);
-        if self.is_packed() || (is_metabox && packed.space == Space::Metabox) {
-            return Err(Error::corrupt(place, Corruption::FragmentLoop));
+        if self.is_packed() || (is_metabox && lies_in_metabox) {
+            return Err(Error::corrupt(Where::nid(self.inode.nid), Corruption::FragmentLoop));
         }
-        Ok(packed)
+        self.image.packed(self.inode.nid)
     }
 
     /// The run at `offset` for those who ask where data lies.
@@ -341,6 +343,7 @@ impl Cluster {
             ZAt::Inline { space: Space::Primary, position } => (Some(0), position),
             ZAt::Inline { space: Space::Metabox, position } => (None, position),
         };
-        ClusterKey { blob, position, plen: self.plen, algorithm: self.algorithm }
+        let exact = (!self.partial).then_some(self.llen);
+        ClusterKey { blob, position, plen: self.plen, algorithm: self.algorithm, exact }
     }
 }

@@ -5,7 +5,7 @@ use crate::image::Image;
 
 /// The most bytes that are fetched at once beyond what is needed now. They stay in a core's own
 /// cache until they are decoded.
-const MOST: usize = 256 << 10;
+const MOST: usize = 128 << 10;
 
 /// Bytes of a blob that were fetched last. Clusters of a file lie one behind the other, and those
 /// of the next file behind them, so the next cluster is mostly here already.

@@ -1,6 +1,9 @@
 //! Images put together byte by byte, so that each test can say exactly what is wrong in one.
 #![allow(dead_code, reason = "each test program uses its own part")]
 
+#[path = "compressed.rs"]
+pub(crate) mod compressed;
+
 use std::sync::Arc;
 
 use erofs_format::dirent::Dirent;
