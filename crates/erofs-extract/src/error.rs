@@ -175,7 +175,7 @@ impl Error {
     }
 
     /// Whether nothing further would succeed either: the destination is full or gone, not this file bad.
-    pub(crate) fn ends_everything(&self) -> bool {
+    pub fn ends_everything(&self) -> bool {
         const OF_THE_DESTINATION: [Errno; 11] = [
             Errno::NOSPC,
             Errno::DQUOT,

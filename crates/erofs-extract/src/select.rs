@@ -65,8 +65,17 @@ impl<'a> Selection<'a> {
         if options.paths.is_empty() {
             starts.push_back(Ok(Start { above: Vec::new(), path: Vec::new(), inode: root }));
         }
+        let mut within: Option<Vec<u8>> = None;
         for names in sorted_paths(&options.paths)? {
-            starts.push_back(find(image, root, &names));
+            let start = find(image, root, &names);
+            if let Ok(start) = &start {
+                // What is below a directory that was found comes with it.
+                if within.as_ref().is_some_and(|above| is_below(&start.path, above)) {
+                    continue;
+                }
+                within = Some(start.path.clone());
+            }
+            starts.push_back(start);
         }
         let (frames, ready) = (Vec::new(), VecDeque::new());
         Ok(Self { image, filter, starts, walk: None, frames, ready, left_out: 0 })
@@ -167,7 +176,11 @@ fn join(above: &[u8], path: &[u8]) -> Vec<u8> {
     if above.is_empty() || path.is_empty() { [above, path].concat() } else { [above, b"/", path].concat() }
 }
 
-/// The paths as names, in order; one that is below another is in it already.
+fn is_below(path: &[u8], above: &[u8]) -> bool {
+    above.is_empty() || path.strip_prefix(above).is_some_and(|rest| rest.starts_with(b"/"))
+}
+
+/// The paths as names, in order, so that one is followed by those below it.
 fn sorted_paths(paths: &[Vec<u8>]) -> Result<Vec<Vec<&[u8]>>> {
     let mut sorted = Vec::new();
     for path in paths {
@@ -180,7 +193,7 @@ fn sorted_paths(paths: &[Vec<u8>]) -> Result<Vec<Vec<&[u8]>>> {
         sorted.push(names);
     }
     sorted.sort();
-    sorted.dedup_by(|path, before| path.starts_with(before));
+    sorted.dedup();
     Ok(sorted)
 }
 

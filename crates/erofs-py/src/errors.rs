@@ -275,6 +275,7 @@ impl From<erofs_extract::Error> for Failure {
         let in_image = error.image_path().map(|path| OsString::from_vec([b"/", path].concat()));
         let path = in_image.or_else(|| error.target_path().map(OsString::from));
         let message = without_path(error.to_string(), path.as_deref().map(Path::new));
+        let ends_everything = error.ends_everything();
         let failure = match error {
             // An exception that a Python object raised comes back as it was.
             Error::Target { source, .. } | Error::Stream(source) if is_raised(&source) => {
@@ -288,7 +289,12 @@ impl From<erofs_extract::Error> for Failure {
                 failure
             }
             Error::Target { action, source, .. } => {
-                Self::new(Class::Os, errno, format!("can't {action}: {}", words_of(&source)))
+                let failure = Self::new(Class::Os, errno, format!("can't {action}: {}", words_of(&source)));
+                if ends_everything {
+                    failure.remedy("it stopped there, and what is in the target is incomplete")
+                } else {
+                    failure
+                }
             }
             Error::Stream(source) => {
                 Self::new(Class::Os, errno, format!("can't write: {}", words_of(&source)))
