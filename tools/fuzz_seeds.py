@@ -21,7 +21,7 @@ OPTIONS = {
     "zstd-48bit": ("-b1024", "-zzstd", "-C8192", "-E48bit"),
     "zstd-48bit-fragments": ("-b512", "-zzstd", "-C2048", "-E48bit,fragments,dedupe"),
     "metabox": ("-b512", "-zlz4", "-C4096", "-m4096", "-x1"),
-    "metabox-fragments": ("-b512", "-zzstd", "-C4096", "-m4096", "--MZ=id", "-E48bit,all-fragments"),
+    "metabox-fragments": ("-b512", "-zzstd", "-C4096", "-m4096", "-E48bit,all-fragments"),
     "two": ("-b512", "-zlz4:deflate", "-C4096"),
 }
 

@@ -131,8 +131,8 @@ impl SuperBlock {
             None
         };
         let ishare = compat.contains(FeatureCompat::ISHARE_XATTRS).then_some(raw.ishare_xattr_prefix_id);
-        let prefix_count =
-            if incompat.contains(FeatureIncompat::XATTR_PREFIXES) { raw.xattr_prefix_count } else { 0 };
+        // Linux reads the table whatever XATTR_PREFIXES says.
+        let prefix_count = raw.xattr_prefix_count;
         if let Some(index) = ishare.filter(|index| *index >= prefix_count) {
             return Err(Error::corrupt(here, Corruption::PrefixIndex { index, count: prefix_count }));
         }

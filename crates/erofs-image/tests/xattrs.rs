@@ -147,6 +147,14 @@ fn long_prefixes_are_part_of_the_name() {
 }
 
 #[test]
+fn the_prefix_table_is_read_whatever_the_feature_bit_says_as_by_linux() {
+    let mut builder = with_prefixes(b"x");
+    builder.sb.feature_incompat = 0.into();
+    let (image, inode) = builder.open_64();
+    assert_eq!(listed(&image, &inode), [("user.long.tail".to_owned(), b"v".to_vec())]);
+}
+
+#[test]
 fn a_fingerprint_is_sha256_and_32_bytes_of_a_regular_file() {
     let digest: [u8; 32] = std::array::from_fn(|n| u8::try_from(n).unwrap());
     let value = [b"sha256:".as_slice(), &digest].concat();
