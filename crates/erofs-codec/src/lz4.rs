@@ -1,41 +1,26 @@
 //! LZ4 blocks: a token, literals, a distance, and so on; the last sequence has literals only.
 
 use crate::Want;
-use crate::copy::{SLACK, exact_match, wild_match};
+use crate::copy::{SLACK, exact_match, wild_literals, wild_match};
 use crate::error::{DecodeError, Result};
 
 /// Matches are at least this long.
 const MIN_MATCH: usize = 4;
 /// A length of 15 in the token goes on in the bytes behind.
 const LONG: usize = 15;
-/// While this much of the input is left, a token, 14 literals and a distance are there.
+/// While this much of the input is left behind a token or behind long literals, there are 14
+/// literals with what their copy reads behind, and a distance.
 const INPUT_ROOM: usize = 32;
 /// While this much of the output is left, 14 literals and a match of 18 fit with what they may
 /// write behind.
-const OUTPUT_ROOM: usize = 16 + 18 + SLACK;
+const OUTPUT_ROOM: usize = 14 + 18 + SLACK;
 
 /// Decodes `input` into `output`.
+#[inline(never)]
 pub(crate) fn decode(input: &[u8], output: &mut [u8], want: Want) -> Result<()> {
     let (mut ip, mut op) = (0, 0);
     loop {
-        // Most sequences are short: all of it without a loop and with two checks for room.
-        while let Some(window) = input[ip..].first_chunk::<INPUT_ROOM>() {
-            let Some(room) = output[op..].first_chunk_mut::<OUTPUT_ROOM>() else { break };
-            let token = usize::from(window[0]);
-            let (literals, matched) = (token >> 4, token & LONG);
-            if literals == LONG || matched == LONG {
-                break;
-            }
-            room[..16].copy_from_slice(&window[1..17]);
-            let distance = usize::from(u16::from_le_bytes([window[1 + literals], window[2 + literals]]));
-            let at = op + literals;
-            if distance.wrapping_sub(1) >= at {
-                return Err(DecodeError::Distance { produced: at, distance });
-            }
-            wild_match(output, at, distance, matched + MIN_MATCH);
-            ip += literals + 3;
-            op = at + matched + MIN_MATCH;
-        }
+        (ip, op) = decode_fast(input, output, ip, op)?;
         let truncated = DecodeError::Truncated { produced: op };
         let token = usize::from(*input.get(ip).ok_or(truncated)?);
         ip += 1;
@@ -64,26 +49,72 @@ pub(crate) fn decode(input: &[u8], output: &mut [u8], want: Want) -> Result<()> 
         let Some(&[low, high]) = input[ip..].first_chunk::<2>() else { return Err(truncated) };
         ip += 2;
         let distance = usize::from(u16::from_le_bytes([low, high]));
-        if distance == 0 || distance > op {
-            return Err(DecodeError::Distance { produced: op, distance });
-        }
         let matched = MIN_MATCH + long_length(token & LONG, input, &mut ip).ok_or(truncated)?;
         let room = output.len() - op;
-        if matched + SLACK <= room {
-            wild_match(output, op, distance, matched);
-        } else if matched <= room {
-            exact_match(output, op, distance, matched);
-        } else if want == Want::Prefix {
-            exact_match(output, op, distance, room);
-            return Ok(());
+        let found = if matched + SLACK <= room {
+            wild_match(output, op, distance, matched)
         } else {
-            return Err(DecodeError::Long { wanted: output.len() });
+            exact_match(output, op, distance, matched.min(room))
+        };
+        if !found {
+            return Err(DecodeError::Distance { produced: op, distance });
+        }
+        if matched > room {
+            return match want {
+                Want::Whole => Err(DecodeError::Long { wanted: output.len() }),
+                Want::Prefix => Ok(()),
+            };
         }
         op += matched;
     }
 }
 
+/// Decodes sequences from `ip` and `op` on as long as there is plenty of input and of room; gives
+/// the places of the first one that it has not decoded.
+#[inline(never)]
+fn decode_fast(input: &[u8], output: &mut [u8], mut ip: usize, mut op: usize) -> Result<(usize, usize)> {
+    while let Some(window) = input[ip..].first_chunk::<INPUT_ROOM>() {
+        let Some(room) = output[op..].first_chunk_mut::<OUTPUT_ROOM>() else { break };
+        let token = usize::from(window[0]);
+        let (mut literals, mut matched) = (token >> 4, token & LONG);
+        // No sum here is above the length of a slice and a few bytes.
+        let mut next = ip.wrapping_add(1);
+        if literals < LONG {
+            room[..16].copy_from_slice(&window[1..17]);
+        } else {
+            let Some(length) = long_length(LONG, input, &mut next) else { break };
+            literals = length;
+            let source = &input[next..];
+            if source.len() < literals.wrapping_add(INPUT_ROOM)
+                || output.len() - op < literals.wrapping_add(OUTPUT_ROOM)
+            {
+                break;
+            }
+            wild_literals(output, op, source, literals);
+        }
+        next = next.wrapping_add(literals);
+        let at = op.wrapping_add(literals);
+        let Some(&distance) = input[next..].first_chunk() else { break };
+        next = next.wrapping_add(2);
+        if matched == LONG {
+            let Some(length) = long_length(LONG, input, &mut next) else { break };
+            matched = length;
+            if output.len() - at < matched + MIN_MATCH + SLACK {
+                break;
+            }
+        }
+        let (distance, matched) =
+            (usize::from(u16::from_le_bytes(distance)), matched.wrapping_add(MIN_MATCH));
+        if !wild_match(output, at, distance, matched) {
+            return Err(DecodeError::Distance { produced: at, distance });
+        }
+        (ip, op) = (next, at.wrapping_add(matched));
+    }
+    Ok((ip, op))
+}
+
 /// A length whose beginning is in the token; `None` if the input ends within it.
+#[inline(always)]
 fn long_length(nibble: usize, input: &[u8], ip: &mut usize) -> Option<usize> {
     let mut length = nibble;
     if nibble == LONG {

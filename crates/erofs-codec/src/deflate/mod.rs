@@ -179,9 +179,12 @@ impl Inflater {
                 return Err(no_code(*op));
             } else {
                 let length = value(entry, before);
-                let distance = self.distance(bits, *op)?;
+                bits.refill();
+                let distance = self.distance(bits).ok_or(no_code(*op))?;
                 let room = output.len() - *op;
-                exact_match(output, *op, distance, length.min(room));
+                if !exact_match(output, *op, distance, length.min(room)) {
+                    return Err(DecodeError::Distance { produced: *op, distance });
+                }
                 *op += length.min(room);
                 if length > room && want == Want::Whole {
                     return Err(DecodeError::Long { wanted: output.len() });
@@ -194,6 +197,7 @@ impl Inflater {
     }
 
     /// Decodes symbols as long as there is plenty of input and of room; true at the block's end.
+    #[inline(never)]
     fn coded_fast(&self, bits: &mut Bits<'_>, output: &mut [u8], op: &mut usize) -> Result<bool> {
         let Some(last) = output.len().checked_sub(OUTPUT_ROOM) else { return Ok(false) };
         let mut at = *op;
@@ -246,9 +250,9 @@ impl Inflater {
                 if reader.available() < 28 {
                     reader.refill();
                 }
-                match self.distance_at_hand(&mut reader, at) {
-                    Ok(distance) => wild_match(output, at, distance, length),
-                    Err(error) => break 'block Err(error),
+                let Some(distance) = self.distance(&mut reader) else { break 'block Err(no_code(at)) };
+                if !wild_match(output, at, distance, length) {
+                    break 'block Err(DecodeError::Distance { produced: at, distance });
                 }
                 at += length;
             }
@@ -276,15 +280,9 @@ impl Inflater {
         self.litlen[((entry >> 16) as usize + index as usize) & (LITLEN_ENTRIES - 1)]
     }
 
-    /// Reads a distance and checks it.
-    fn distance(&self, bits: &mut Bits<'_>, op: usize) -> Result<usize> {
-        bits.refill();
-        self.distance_at_hand(bits, op)
-    }
-
-    /// [`Inflater::distance`] from 28 bits that are at hand.
+    /// Reads a distance from 28 bits that are at hand; `None` if they are none.
     #[inline(always)]
-    fn distance_at_hand(&self, bits: &mut Bits<'_>, op: usize) -> Result<usize> {
+    fn distance(&self, bits: &mut Bits<'_>) -> Option<usize> {
         let mut entry = self.distance[(bits.buffer & DISTANCE_MASK) as usize];
         if entry & SPECIAL != 0 {
             if entry & SECOND != 0 {
@@ -293,16 +291,12 @@ impl Inflater {
                 entry = self.distance[((entry >> 16) as usize + index as usize) & (DISTANCE_ENTRIES - 1)];
             }
             if entry & SPECIAL != 0 {
-                return Err(no_code(op));
+                return None;
             }
         }
         let before = bits.buffer;
         bits.consume(entry);
-        let distance = value(entry, before);
-        if distance > op {
-            return Err(DecodeError::Distance { produced: op, distance });
-        }
-        Ok(distance)
+        Some(value(entry, before))
     }
 }
 

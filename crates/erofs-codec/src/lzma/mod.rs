@@ -65,6 +65,7 @@ struct Symbols {
 }
 
 impl Symbols {
+    #[inline(never)]
     fn decode(
         &self,
         tables: &mut Lzma,
@@ -137,16 +138,18 @@ impl Symbols {
                 });
             }
             let room = output.len() - op;
-            if length + SLACK <= room {
-                wild_match(output, op, distance + 1, length);
-            } else if length <= room {
-                exact_match(output, op, distance + 1, length);
-            } else if want == Want::Prefix {
-                exact_match(output, op, distance + 1, room);
-                op += room;
-                break Ok(());
+            // The distance has been looked at.
+            let _ = if length + SLACK <= room {
+                wild_match(output, op, distance + 1, length)
             } else {
-                break Err(DecodeError::Long { wanted: output.len() });
+                exact_match(output, op, distance + 1, length.min(room))
+            };
+            if length > room {
+                op = output.len();
+                break match want {
+                    Want::Whole => Err(DecodeError::Long { wanted: op }),
+                    Want::Prefix => Ok(()),
+                };
             }
             op += length;
             previous = output[op - 1];

@@ -35,6 +35,7 @@ struct Header {
 impl Zstd {
     /// Decodes the frame at the beginning of `input` into `output`; frames with a window of more
     /// than `1 << window_log` bytes are refused.
+    #[inline(never)]
     pub(crate) fn decode(
         &mut self,
         input: &[u8],

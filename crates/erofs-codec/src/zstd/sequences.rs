@@ -111,7 +111,7 @@ fn next_state(entry: Entry, bits: &mut Backward<'_>) -> usize {
 pub(super) struct Sequences {
     /// Of literal lengths, offsets, match lengths.
     tables: [Table; 3],
-    offsets: [usize; 3],
+    offsets: [u32; 3],
 }
 
 impl Default for Sequences {
@@ -232,99 +232,156 @@ impl Sequences {
         count: usize,
         target: &mut Target<'_>,
     ) -> Result<()> {
-        let [lengths, distances, matches] = &self.tables;
-        let mut length_state = bits.take(lengths.log);
-        let mut distance_state = bits.take(distances.log);
-        let mut match_state = bits.take(matches.log);
+        let states = self.tables.each_ref().map(|table| bits.take(table.log));
+        let mut reader = Reader { tables: &self.tables, bits, states, offsets: self.offsets };
+        let mut batch = [Sequence::default(); BATCH];
+        let (mut left, mut used) = (sequences, 0);
+        while left > 0 {
+            let batch = &mut batch[..left.min(BATCH)];
+            left -= batch.len();
+            reader.read(batch, left == 0);
+            used += target.execute(batch, &literals[used..], count - used)?;
+            if target.is_full() {
+                // A prefix may end before the bits do, but not behind them.
+                return if reader.bits.is_past_start() { Err(no_end(target.at)) } else { Ok(()) };
+            }
+        }
+        self.offsets = reader.offsets;
+        if !reader.bits.is_used_up() {
+            return Err(no_end(target.at));
+        }
+        target.append(&literals[used..count])
+    }
+}
+
+fn no_end(produced: usize) -> DecodeError {
+    DecodeError::Invalid { what: "Zstandard sequences do not end with their bits", produced }
+}
+
+/// Sequences that are read before they are carried out: reading waits for one table after the
+/// other, copying for the memory, and each has the registers for itself.
+const BATCH: usize = 64;
+
+/// So many literals, then a match.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sequence {
+    literals: u32,
+    matched: u32,
+    offset: u32,
+}
+
+/// The states between two sequences.
+struct Reader<'a> {
+    tables: &'a [Table; 3],
+    bits: Backward<'a>,
+    states: [usize; 3],
+    offsets: [u32; 3],
+}
+
+impl Reader<'_> {
+    /// Reads as many sequences as `batch` has places; no state follows the last one of a block.
+    #[inline(never)]
+    fn read(&mut self, batch: &mut [Sequence], last: bool) {
+        let [lengths, distances, matches] = self.tables;
+        let [mut length_state, mut distance_state, mut match_state] = self.states;
+        let mut bits = self.bits;
         let mut offsets = self.offsets;
-        let (mut op, mut used) = (target.at, 0);
-        let output = &mut *target.output;
-        let mut left = sequences;
-        loop {
+        let mut left = batch.len();
+        for sequence in batch {
             bits.refill();
             let length_entry = lengths.entry(length_state);
             let distance_entry = distances.entry(distance_state);
             let match_entry = matches.entry(match_state);
-            let value = (distance_entry as u32 as usize).wrapping_add(bits.take(extra(distance_entry)));
-            let matched = match_entry as u32 as usize + bits.take(extra(match_entry));
-            // 31 bits may be left to read: 16 of the length and, of the states, 26.
+            let (mut literals, mut matched) = (length_entry as u32, match_entry as u32);
+            let value = (distance_entry as u32).wrapping_add(bits.take(extra(distance_entry)) as u32);
+            // Most lengths are short and have no extra bits.
+            if extra(match_entry) > 0 {
+                matched += bits.take(extra(match_entry)) as u32;
+            }
+            // The states take 26 bits at most.
             if extra(distance_entry) + extra(match_entry) + extra(length_entry) > 30 {
                 bits.refill();
             }
-            let length = length_entry as u32 as usize + bits.take(extra(length_entry));
+            if extra(length_entry) > 0 {
+                literals += bits.take(extra(length_entry)) as u32;
+            }
             let offset = if value > 3 {
                 offsets = [value - 3, offsets[0], offsets[1]];
                 value - 3
             } else {
-                again(&mut offsets, value - usize::from(length != 0))
+                again(&mut offsets, value - u32::from(literals != 0))
             };
+            *sequence = Sequence { literals, matched, offset };
             left -= 1;
-            if left > 0 {
+            if left > 0 || !last {
                 length_state = next_state(length_entry, &mut bits);
                 match_state = next_state(match_entry, &mut bits);
                 distance_state = next_state(distance_entry, &mut bits);
             }
+        }
+        self.bits = bits;
+        self.offsets = offsets;
+        self.states = [length_state, distance_state, match_state];
+    }
+}
 
+impl Target<'_> {
+    /// Carries out sequences with the first `count` of `literals`, behind which there is room to
+    /// read; gives the number of those used.
+    #[inline(never)]
+    fn execute(&mut self, batch: &[Sequence], literals: &[u8], count: usize) -> Result<usize> {
+        let output = &mut *self.output;
+        let (mut op, mut used) = (self.at, 0);
+        for sequence in batch {
+            let (length, matched) = (sequence.literals as usize, sequence.matched as usize);
+            let offset = sequence.offset as usize;
+            if length > count - used {
+                let what = "Zstandard sequences use more literals than there are";
+                return Err(DecodeError::Invalid { what, produced: op });
+            }
             let at = op + length;
             let end = at + matched;
-            if offset.wrapping_sub(1) >= at || used + length > count {
-                target.at = op;
-                return Err(if used + length > count {
-                    let what = "Zstandard sequences use more literals than there are";
-                    DecodeError::Invalid { what, produced: op }
-                } else {
-                    DecodeError::Distance { produced: at, distance: offset }
-                });
-            }
-            if end + SLACK <= output.len() {
-                wild_literals(output, op, literals, used, length);
-                wild_match(output, at, offset, matched);
-            } else if end <= output.len() {
-                output[op..at].copy_from_slice(&literals[used..][..length]);
-                exact_match(output, at, offset, matched);
-            } else if target.want == Want::Whole {
-                return Err(DecodeError::Long { wanted: output.len() });
+            let source = &literals[used..];
+            let found = if end + SLACK <= output.len() {
+                wild_literals(output, op, source, length);
+                wild_match(output, at, offset, matched)
             } else {
                 let room = output.len() - op;
-                let first = length.min(room);
-                output[op..][..first].copy_from_slice(&literals[used..][..first]);
-                if room > length {
-                    exact_match(output, at, offset, room - length);
+                output[op..][..length.min(room)].copy_from_slice(&source[..length.min(room)]);
+                if end > output.len() && self.want == Want::Whole {
+                    return Err(DecodeError::Long { wanted: output.len() });
                 }
-                target.at = output.len();
-                break;
+                if length >= room {
+                    self.at = output.len();
+                    return Ok(used);
+                }
+                exact_match(output, at, offset, matched.min(room - length))
+            };
+            if !found {
+                return Err(DecodeError::Distance { produced: at, distance: offset });
+            }
+            if end > output.len() {
+                self.at = output.len();
+                return Ok(used);
             }
             op = end;
             used += length;
-            if left == 0 {
-                target.at = op;
-                if !bits.is_used_up() {
-                    let what = "Zstandard sequences do not end with their bits";
-                    return Err(DecodeError::Invalid { what, produced: op });
-                }
-                target.append(&literals[used..count])?;
-                break;
-            }
         }
-        self.offsets = offsets;
-        // A prefix may end before the bits do, but not behind them.
-        if bits.is_past_start() {
-            return Err(DecodeError::Truncated { produced: target.at });
-        }
-        Ok(())
+        self.at = op;
+        Ok(used)
     }
 }
 
 /// Takes one of the last three offsets, or the last one less 1, and moves it to the front. 0 if
 /// there is none.
 #[inline(always)]
-fn again(offsets: &mut [usize; 3], which: usize) -> usize {
+fn again(offsets: &mut [u32; 3], which: u32) -> u32 {
     let [first, second, third] = *offsets;
     *offsets = match which {
         0 => return first,
         1 => [second, first, third],
         2 => [third, first, second],
-        _ => [first - 1, first, second],
+        _ => [first.wrapping_sub(1), first, second],
     };
     offsets[0]
 }
