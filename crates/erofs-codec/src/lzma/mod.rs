@@ -3,6 +3,8 @@
 mod model;
 mod range;
 
+use std::hint::select_unpredictable;
+
 use crate::Want;
 use crate::copy::{SLACK, exact_match, wild_match};
 use crate::error::{DecodeError, Result};
@@ -172,26 +174,33 @@ fn after_literal(state: usize) -> usize {
 /// A literal behind another.
 #[inline(always)]
 fn literal(range: &mut Range<'_>, set: &mut Set) -> u8 {
-    let mut symbol = 1;
-    for _ in 0..8 {
-        symbol = symbol << 1 | usize::from(range.bit(&mut set[symbol]));
-    }
-    symbol as u8
+    let Some(probabilities) = set.first_chunk_mut::<0x100>() else { return 0 };
+    range.tree::<8, 0x100>(probabilities) as u8
 }
 
 /// A literal behind a match. As long as its bits are those of the byte at the match's distance,
 /// which it is not, the probabilities depend on that byte's next bit.
 #[inline(always)]
 fn literal_after_match(range: &mut Range<'_>, set: &mut Set, matched: u8) -> u8 {
-    let mut matched = usize::from(matched);
+    let mut matched = usize::from(matched) << 1;
     let (mut symbol, mut offset) = (1, 0x100);
-    for _ in 0..8 {
+    let mut index = offset + (matched & offset) + symbol;
+    let mut even = set[index];
+    for place in 0..8 {
+        // As in a tree, both candidates are made ready.
+        let (offset_zero, offset_one) = (offset & !matched, offset & matched);
         matched <<= 1;
-        let expected = matched & offset;
-        let bit = range.bit(&mut set[(offset + expected + symbol) & 0x3ff]);
+        let index_zero = offset_zero + (matched & offset_zero) + (symbol << 1 & 0xff);
+        let index_one = offset_one + (matched & offset_one) + (symbol << 1 & 0xff | 1);
+        let (if_zero, if_one) = (set[index_zero], set[index_one]);
+        let (bit, adapted) = range.bit(even);
+        set[index] = adapted;
         symbol = symbol << 1 | usize::from(bit);
-        // The offset stays as long as the bits are equal.
-        offset &= if bit { matched } else { !matched };
+        if place < 7 {
+            even = select_unpredictable(bit, if_one, if_zero);
+            index = select_unpredictable(bit, index_one, index_zero);
+            offset = select_unpredictable(bit, offset_one, offset_zero);
+        }
     }
     symbol as u8
 }

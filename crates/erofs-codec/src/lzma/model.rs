@@ -55,9 +55,8 @@ pub(super) struct Model {
     pub(super) is_rep2: [u16; STATES],
     pub(super) is_rep0_long: [[u16; POSITIONS]; STATES],
     pub(super) slots: [[u16; 64]; 4],
-    /// Low bits of distances from 4 to 127: a tree behind the other, the first at index
-    /// `base - slot`.
-    pub(super) special: [u16; 128],
+    /// Low bits of distances from 4 to 127: a tree for each slot from 4 to 13.
+    pub(super) special: [[u16; 32]; 10],
     pub(super) align: [u16; 16],
     pub(super) match_length: Lengths,
     pub(super) rep_length: Lengths,
@@ -72,7 +71,7 @@ impl Model {
         is_rep2: [EVEN; STATES],
         is_rep0_long: [[EVEN; POSITIONS]; STATES],
         slots: [[EVEN; 64]; 4],
-        special: [EVEN; 128],
+        special: [[EVEN; 32]; 10],
         align: [EVEN; 16],
         match_length: Lengths::EVEN,
         rep_length: Lengths::EVEN,
@@ -89,9 +88,8 @@ impl Model {
         // The slot gives the two highest bits and how many follow.
         let more = (slot >> 1) - 1;
         let base = (2 | slot & 1) << more;
-        if slot < 14 {
-            let trees = self.special.get_mut((base - slot) as usize..).unwrap_or_default();
-            base.wrapping_add(range.reverse_tree(trees, more))
+        if let Some(tree) = self.special.get_mut(slot as usize - 4) {
+            base.wrapping_add(range.reverse_tree(tree, more))
         } else {
             let high = range.direct(more - 4) << 4;
             base.wrapping_add(high).wrapping_add(range.reverse_tree(&mut self.align, 4))

@@ -64,19 +64,19 @@ impl<'a> Range<'a> {
         }
     }
 
-    /// One bit of a number, which nobody could predict: no jump.
+    /// One bit of a number, which nobody could predict: no jump. `even` is the probability; gives
+    /// the bit and the new probability.
     #[inline(always)]
-    pub(super) fn bit(&mut self, probability: &mut u16) -> bool {
+    pub(super) fn bit(&mut self, even: u16) -> (bool, u16) {
         self.normalize();
-        let even = u32::from(*probability);
+        let even = u32::from(even);
         let bound = (self.range >> 11).wrapping_mul(even);
         let bit = self.code >= bound;
         self.range = select_unpredictable(bit, self.range.wrapping_sub(bound), bound);
         self.code = select_unpredictable(bit, self.code.wrapping_sub(bound), self.code);
         // Less the 32nd part of what is above the goal, 0 or 2048 - 31; the high bits go.
         let goal = select_unpredictable(bit, 0, 2048 - 31);
-        *probability = even.wrapping_sub(even.wrapping_sub(goal) >> 5) as u16;
-        bit
+        (bit, even.wrapping_sub(even.wrapping_sub(goal) >> 5) as u16)
     }
 
     /// A number of `BITS` bits, highest first, each with the probabilities that the ones before
@@ -84,19 +84,32 @@ impl<'a> Range<'a> {
     #[inline(always)]
     pub(super) fn tree<const BITS: u32, const N: usize>(&mut self, probabilities: &mut [u16; N]) -> usize {
         let mut symbol = 1;
-        for _ in 0..BITS {
-            symbol = symbol << 1 | usize::from(self.bit(&mut probabilities[symbol & (N - 1)]));
+        let mut even = probabilities[1];
+        for place in 1..=BITS {
+            // Both candidates for the next bit are loaded before it is known which it is.
+            let next = symbol << 1 & (N - 1);
+            let (if_zero, if_one) = (probabilities[next], probabilities[next | 1]);
+            let (bit, adapted) = self.bit(even);
+            probabilities[symbol] = adapted;
+            symbol = symbol << 1 | usize::from(bit);
+            if place < BITS {
+                even = select_unpredictable(bit, if_one, if_zero);
+            }
         }
         symbol
     }
 
-    /// `count` bits, lowest first.
+    /// `count` bits, lowest first, with the probabilities of a tree with at most `N / 2` leaves.
     #[inline(always)]
-    pub(super) fn reverse_tree(&mut self, probabilities: &mut [u16], count: u32) -> u32 {
+    pub(super) fn reverse_tree<const N: usize>(&mut self, probabilities: &mut [u16; N], count: u32) -> u32 {
         let (mut symbol, mut value) = (1_usize, 0);
+        let mut even = probabilities[1];
         for place in 0..count {
-            let Some(probability) = probabilities.get_mut(symbol) else { break };
-            let bit = self.bit(probability);
+            let next = symbol << 1 & (N - 1);
+            let (if_zero, if_one) = (probabilities[next], probabilities[next | 1]);
+            let (bit, adapted) = self.bit(even);
+            probabilities[symbol & (N - 1)] = adapted;
+            even = select_unpredictable(bit, if_one, if_zero);
             symbol = symbol << 1 | usize::from(bit);
             value |= u32::from(bit) << place;
         }
