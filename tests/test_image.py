@@ -411,10 +411,11 @@ def test_xattrs_are_a_mapping(image: pyerofs.Image) -> None:
 def test_extents_say_where_the_data_lies(image: pyerofs.Image) -> None:
     data = tiny.sample()
     found = b""
-    for start, length, at, blob in (image / "big").extents():
-        assert (start, blob) == (len(found), 0)
-        assert at is not None
-        found += data[at : at + length]
+    for extent in (image / "big").extents():
+        assert (extent.offset, extent.blob, extent.kind) == (len(found), 0, "raw")
+        assert (extent.stored, extent.algorithm, extent.nid) == (extent.length, None, None)
+        assert extent.blob_offset is not None
+        found += data[extent.blob_offset : extent.blob_offset + extent.length]
     assert found == tiny.BIG
 
 

@@ -1,9 +1,12 @@
 """Types of the compiled module. Names are bytes here; the package above decodes them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from os import PathLike
 from pathlib import Path
-from typing import Any, Protocol, TypedDict, final, type_check_only
+from types import TracebackType
+from typing import Any, Generic, Protocol, Self, TypeAlias, TypedDict, TypeVar, final, type_check_only
+
+from _typeshed import ReadableBuffer, WriteableBuffer
 
 __all__ = [
     "Diff",
@@ -11,7 +14,10 @@ __all__ = [
     "File",
     "Image",
     "Inode",
+    "ReadMany",
+    "Scan",
     "__version__",
+    "after_fork",
     "build",
     "clone_mount",
     "extract",
@@ -30,6 +36,7 @@ __all__ = [
     "move_mount",
     "server_main",
     "setns",
+    "stop_reading",
     "unmount",
     "unshare",
 ]
@@ -43,7 +50,7 @@ class SeekableFile(Protocol):
 
 @type_check_only
 class RangeReader(Protocol):
-    def read_at(self, offset: int, length: int, /) -> bytes: ...
+    def read_at(self, offset: int, length: int, /) -> ReadableBuffer: ...
 
 @type_check_only
 class BinaryWriter(Protocol):
@@ -149,6 +156,9 @@ class Inode:
     def layout(self) -> str:
         """How the data lies, by the kernel's name in lower case."""
 
+    def stat(self, block_size: int) -> tuple[int | float, ...]:
+        """Return the fields of ``os.stat_result`` in its own order on Linux."""
+
 @final
 class File:
     """A regular file. It keeps the blobs open."""
@@ -156,12 +166,74 @@ class File:
     def read(self, offset: int, length: int) -> bytes:
         """Return at most ``length`` bytes from ``offset``; less only at the end."""
 
+    def read_all(self, offset: int) -> bytes:
+        """Return everything from ``offset``, unless the file claims far more than the blobs can hold."""
+
+    def read_into(self, offset: int, buffer: WriteableBuffer) -> int:
+        """Fill a buffer from ``offset`` and return how much; less than it holds only at the end."""
+
+@final
+class Scan:
+    """A walk through everything below a directory."""
+
+    def next(self) -> list[tuple[str, Inode | BaseException]]:
+        """Return the next entries, with what is wrong in place of an inode that can't be read."""
+
+_Asked = TypeVar("_Asked")
+
+@final
+class ReadMany(Generic[_Asked]):
+    """The iterator of ``Image.read_many``."""
+
+    def __new__(
+        cls,
+        image: Image,
+        paths: Iterable[_Asked],
+        threads: int | None,
+        budget: int,
+        entry: type,
+        owner: object,
+    ) -> Self: ...
+    def __iter__(self) -> Self:
+        """Implement iter(self)."""
+
+    def __next__(self) -> tuple[_Asked, bytes | OSError]:
+        """Implement next(self)."""
+
+    def __enter__(self) -> Self:
+        """Return the iterator."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close it."""
+
+    def close(self) -> None:
+        """End the iteration; threads that are reading end after what they read now."""
+
+def after_fork() -> None:
+    """Must be called in each forked child, before anything else."""
+
+def stop_reading() -> None:
+    """End all reading by threads and wait for it; must be called before the interpreter ends."""
+
+_Extent: TypeAlias = tuple[int, int, int | None, int, str, int, str | None, int | None]
+
 @final
 class Image:
     """An open image; inodes are named by their nid, paths and names are bytes."""
 
     def __new__(
-        cls, source: object, devices: list[object], offset: int, profile: str, limits: dict[str, int]
+        cls,
+        source: object,
+        devices: list[object],
+        offset: int,
+        profile: str,
+        limits: dict[str, int],
+        map: bool,
     ) -> Image: ...
     def close(self) -> None:
         """Let the blobs go."""
@@ -170,9 +242,11 @@ class Image:
     def closed(self) -> bool:
         """Whether close() was called."""
 
-    @property
-    def stored(self) -> int:
-        """Bytes of all blobs together; 2**64 - 1 if unknown."""
+    def memory(self, blob: int) -> tuple[ReadableBuffer | None, int | None, int]:
+        """Return an object with a blob's bytes, or a descriptor of the mapped file, and the length."""
+
+    def flat(self, nid: int) -> tuple[int, int] | None:
+        """Return (blob, offset) of a file whose bytes lie there as they are, in one piece."""
 
     def facts(self) -> Facts:
         """Return the superblock."""
@@ -183,8 +257,11 @@ class Image:
     def resolve(self, path: bytes, follow: bool) -> Inode:
         """Return the inode that a path leads to."""
 
-    def list(self, nid: int) -> list[tuple[bytes, int, int]]:
-        """Return the entries of a directory as (name, nid, type), without "." and ".."."""
+    def list(self, nid: int, inodes: bool) -> list[tuple[str, int, Inode | None]]:
+        """Return the entries of a directory as (name, nid, inode), without "." and ".."."""
+
+    def scan(self, nid: int, path: bytes) -> Scan:
+        """Return a walk through everything below a directory, which has that path."""
 
     def read_link(self, nid: int) -> bytes:
         """Return the target of a symbolic link."""
@@ -198,8 +275,8 @@ class Image:
     def fingerprint(self, nid: int) -> bytes | None:
         """Return the 32 bytes that the image claims as a file's SHA-256."""
 
-    def extents(self, nid: int) -> list[tuple[int, int, int | None, int]]:  # type: ignore[valid-type]
-        """Return (offset in the file, length, offset in the blob or None for a hole, blob) in bytes."""
+    def extents(self, nid: int) -> list[_Extent]:  # type: ignore[valid-type]
+        """Return where the data lies, as the fields of ``pyerofs.extent.Extent``."""
 
     def file(self, nid: int) -> File:
         """Return a handle for reading."""

@@ -13,37 +13,41 @@ import stat as _stat
 from functools import total_ordering
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from .errors import LimitExceeded, ask
+from .entry_path import EntryPath, below
+from .errors import ask
+from .extent import Extent
 from .file import EntryReader
 from .xattrs import XattrMap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import PurePosixPath
 
     from ._core import Inode
     from .image import Image
 
     Path = str | os.PathLike[str]
 
-__all__ = ["Entry"]
+    _View = memoryview
 
-#: read_bytes() may return this much more than the blobs hold: holes, and chunks that are used twice.
-_HOLE_ALLOWANCE = 1 << 28
+__all__ = ["Entry"]
 
 
 @total_ordering
-class Entry:
+class Entry(EntryPath):
     """A path in an image. It may exist or not; nothing is looked up until something is asked."""
 
-    __slots__ = ("_image", "_link", "_nid", "_path", "_target")
+    __slots__ = ("_image", "_link", "_nid", "_target")
 
-    def __init__(self, image: Image, path: str, nid: int | None = None) -> None:
+    def __init__(self, image: Image, path: str, nid: int | None = None, inode: Inode | None = None) -> None:
         self._image = image
         self._path = path
         self._nid = nid
-        self._link: Inode | None = None
+        self._link = inode
         self._target: Inode | None = None
+
+    def __reduce__(self) -> tuple[object, ...]:
+        nid = self._nid if self._link is None else self._link.nid
+        return (Entry, (self._image, self._path, nid))
 
     # The path itself
 
@@ -51,21 +55,6 @@ class Entry:
     def image(self) -> Image:
         """The image that the entry belongs to."""
         return self._image
-
-    @property
-    def path(self) -> str:
-        """The absolute path in the image."""
-        return self._path
-
-    @property
-    def name(self) -> str:
-        """The last component; empty for the root."""
-        return self._path.rpartition("/")[2]
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """The components, the root's ``/`` first."""
-        return ("/", *(part for part in self._path.split("/") if part))
 
     @property
     def parent(self) -> Entry:
@@ -82,34 +71,9 @@ class Entry:
             found.append(here)
         return tuple(found)
 
-    @property
-    def suffix(self) -> str:
-        """The name's last suffix with its dot, or an empty string."""
-        return self._pure().suffix
-
-    @property
-    def suffixes(self) -> list[str]:
-        """All suffixes of the name."""
-        return self._pure().suffixes
-
-    @property
-    def stem(self) -> str:
-        """The name without its last suffix."""
-        return self._pure().stem
-
     def joinpath(self, *others: Path) -> Entry:
         """Return the entry at a path relative to this one; an absolute one starts at the image's root."""
-        path = self._path
-        for other in others:
-            text = os.fspath(other)
-            if not isinstance(text, str):
-                raise TypeError(f"a path in an image is str, not {type(text).__name__}")
-            if text.startswith("/"):
-                path = "/"
-            for part in text.split("/"):
-                if part and part != ".":
-                    path = f"{path}/{part}" if path != "/" else f"/{part}"
-        return Entry(self._image, path)
+        return Entry(self._image, below(self._path, *others))
 
     def __truediv__(self, other: Path) -> Entry:
         return self.joinpath(other)
@@ -121,30 +85,6 @@ class Entry:
     def with_suffix(self, suffix: str) -> Entry:
         """Return the entry whose name has another suffix."""
         return Entry(self._image, str(self._pure().with_suffix(suffix)))
-
-    def relative_to(self, other: Entry | Path) -> PurePosixPath:
-        """Return the path from another entry of the image to this one.
-
-        Raises:
-            ValueError: this entry is not below the other.
-        """
-        return self._pure().relative_to(_path_of(other))
-
-    def is_relative_to(self, other: Entry | Path) -> bool:
-        """Whether this path is the other or below it."""
-        return self._pure().is_relative_to(_path_of(other))
-
-    def match(self, pattern: str) -> bool:
-        """Whether the path matches a pattern, as ``PurePath.match``."""
-        return self._pure().match(pattern)
-
-    def _pure(self) -> PurePosixPath:
-        from pathlib import PurePosixPath
-
-        return PurePosixPath(self._path)
-
-    def __str__(self) -> str:
-        return self._path
 
     def __repr__(self) -> str:
         return f"<pyerofs.Entry {self._path!r} in {self._image.name!r}>"
@@ -186,22 +126,7 @@ class Entry:
             NotADirectoryError: a component before the last one is not a directory.
             CorruptImage: the inode breaks a rule of the format.
         """
-        inode = self.inode(follow=follow_symlinks)
-        nanoseconds = inode.mtime * 1_000_000_000 + inode.mtime_nsec
-        when = inode.mtime + inode.mtime_nsec / 1e9
-        return os.stat_result(
-            (
-                *(inode.mode, inode.nid, 0, inode.nlink, inode.uid, inode.gid, inode.size),
-                *(inode.mtime, inode.mtime, inode.mtime),
-            ),
-            {
-                **dict.fromkeys(("st_atime", "st_mtime", "st_ctime"), when),
-                **dict.fromkeys(("st_atime_ns", "st_mtime_ns", "st_ctime_ns"), nanoseconds),
-                "st_rdev": inode.rdev,
-                "st_blksize": self._image.block_size,
-                "st_blocks": inode.sectors,
-            },
-        )
+        return os.stat_result(self.inode(follow=follow_symlinks).stat(self._image.block_size))
 
     def lstat(self) -> os.stat_result:
         """As :meth:`stat`, of the link itself where the entry is one."""
@@ -301,12 +226,10 @@ class Entry:
             raise OSError(errno.EINVAL, "Not a symbolic link", self._path)
         return os.fsdecode(ask(self._path, self._image.core.read_link, inode.nid))
 
-    def extents(self) -> list[tuple[int, int, int | None, int]]:
-        """Return where the data lies: (offset in the file, length, offset in the blob, blob), all in bytes.
-
-        Blob 0 is the primary one, N the N-th device; the offset in the blob is None for a hole.
-        """
-        return ask(self._path, self._image.core.extents, self.inode(follow=True).nid)
+    def extents(self) -> list[Extent]:
+        """Return where the data lies, one :class:`Extent` for each run of it."""
+        found = ask(self._path, self._image.core.extents, self.inode(follow=True).nid)
+        return [Extent(*fields) for fields in found]
 
     # Directories
 
@@ -317,15 +240,41 @@ class Entry:
             NotADirectoryError: the entry is no directory.
             CorruptImage: the directory breaks a rule of the format.
         """
-        base = "" if self._path == "/" else self._path
-        return (Entry(self._image, f"{base}/{name}", nid) for name, nid, _ in self._names())
+        return iter(self._children(False))
 
-    def _names(self) -> list[tuple[str, int, int]]:
+    def _children(self, inodes: bool) -> list[Entry]:
+        """The entries of a directory; with ``inodes`` they know theirs, unless one can't be read."""
+        found = ask(self._path, self._image.core.list, self._directory(), inodes)
+        base = "" if self._path == "/" else self._path
+        return [Entry(self._image, f"{base}/{name}", nid, inode) for name, nid, inode in found]
+
+    def _directory(self) -> int:
         inode = self.inode(follow=True)
         if not _stat.S_ISDIR(inode.mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self._path)
-        found = ask(self._path, self._image.core.list, inode.nid)
-        return [(os.fsdecode(name), nid, kind) for name, nid, kind in found]
+        return inode.nid
+
+    def scan(
+        self, *, recursive: bool = True, on_error: Callable[[OSError], object] | None = None
+    ) -> Iterator[Entry]:
+        """Yield every entry below, each with its inode known, so that :meth:`stat` of it reads nothing more.
+
+        This is the fast way through a tree: it is walked in Rust, a directory before what is in it, in the
+        image's order, and no symbolic link is followed.
+
+        Args:
+            recursive: False for the entries of this directory alone.
+            on_error: called with an error, after which the scan goes on; without it the error is raised.
+
+        Raises:
+            NotADirectoryError: the entry is no directory.
+            CorruptImage: an entry or directory breaks a rule of the format, or is reached a second time.
+            LimitExceeded: the tree is deeper, or has more entries, than the limits allow.
+        """
+        from .walk import scan
+
+        nid = self._directory()
+        return scan(self, nid, on_error) if recursive else iter(self._children(True))
 
     def walk(
         self,
@@ -373,15 +322,32 @@ class Entry:
             LimitExceeded: the file claims far more bytes than the blobs hold; :meth:`open` still reads it.
         """
         inode = self._regular()
-        if inode.size > _HOLE_ALLOWANCE and inode.size > self._image.core.stored + _HOLE_ALLOWANCE:
-            raise LimitExceeded(
-                errno.EFBIG,
-                f"{inode.size} bytes are claimed, the blobs hold {self._image.core.stored}",
-                self._path,
-                nid=inode.nid,
-                remedy="read it in pieces with open()",
-            )
-        return ask(self._path, self._image.core.file(inode.nid).read, 0, inode.size)
+        return ask(self._path, self._image.core.file(inode.nid).read_all, 0)
+
+    def memoryview(self, *, allow_copy: bool = True) -> _View:
+        """Return the file's content as a read-only ``memoryview``, without a copy where that is possible.
+
+        It is where the image is memory that does not change - ``bytes``, a file opened with ``mmap=True`` or
+        a sealed memfd - and the file lies in it in one piece, uncompressed (a tail that is kept beside the
+        inode is a second piece, unless it is all there is). The view keeps that memory alive by itself, also
+        after the image was closed.
+
+        Args:
+            allow_copy: False to raise ``BufferError`` where there would have to be a copy.
+
+        Raises:
+            BufferError: only a copy can be had, and ``allow_copy`` is False.
+            IsADirectoryError: the entry is a directory.
+        """
+        inode = self._regular()
+        place = ask(self._path, self._image.core.flat, inode.nid)
+        memory = None if place is None else self._image.memory(place[0])
+        if place is not None and memory is not None:
+            return memory[place[1] : place[1] + inode.size]
+        if not allow_copy and inode.size:
+            why = "it does not lie in one piece" if place is None else "the image is not in memory: see mmap="
+            raise BufferError(f"{self._path}: {why}")
+        return memoryview(self.read_bytes())
 
     def read_text(
         self, encoding: str | None = None, errors: str | None = None, newline: str | None = None
@@ -451,7 +417,3 @@ class Entry:
 def _buffer_size(size: int) -> int:
     """A small file in one call, a large one in pieces that are worth a call."""
     return min(max(size, 512), 128 * 1024)
-
-
-def _path_of(other: Entry | Path) -> str:
-    return other.path if isinstance(other, Entry) else os.fspath(other)

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["EntryReader"]
 
-#: read() without a size takes the file in pieces of this many bytes, so a false size costs no memory at once.
-_PIECE = 1 << 24
-
 
 class EntryReader(io.RawIOBase):
     """Unbuffered, seekable, read-only access to the bytes of one inode."""
@@ -65,24 +62,29 @@ class EntryReader(io.RawIOBase):
         self._check()
         if self._position >= self._size:
             return 0
-        view = memoryview(buffer).cast("B")
-        piece = ask(self.name, self._file.read, self._position, len(view))
-        view[: len(piece)] = piece
+        count = ask(self.name, self._file.read_into, self._position, buffer)
+        self._position += count
+        return count
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return at most ``size`` bytes from the position, everything without a size; empty at the end."""
+        self._check()
+        if size is None or size < 0:
+            return self.readall()
+        piece = ask(self.name, self._file.read, min(self._position, self._size), size)
         self._position += len(piece)
-        return len(piece)
+        return piece
 
     def readall(self) -> bytes:
-        """Return everything from the position to the end."""
+        """Return everything from the position to the end.
+
+        Raises:
+            LimitExceeded: the file claims far more bytes than the blobs can hold.
+        """
         self._check()
-        pieces: list[bytes] = []
-        while self._position < self._size:
-            count = min(_PIECE, self._size - self._position)
-            piece = ask(self.name, self._file.read, self._position, count)
-            if not piece:
-                break
-            pieces.append(piece)
-            self._position += len(piece)
-        return b"".join(pieces)
+        rest = ask(self.name, self._file.read_all, min(self._position, self._size))
+        self._position += len(rest)
+        return rest
 
     def _check(self) -> None:
         if self.closed:

@@ -3,12 +3,17 @@
 An image never changes, so an entry remembers its inode once it was looked up. Everything here may be used
 from several threads at once. Names are ``str`` in the way of :func:`os.fsdecode`; those that are not UTF-8
 come back to the same bytes through :func:`os.fsencode`.
+
+An image that was opened by path can be pickled, and is opened again where it is unpickled. In a forked child
+an image goes on as if it had been opened there.
 """
 
 from __future__ import annotations
 
+import atexit
+import errno
 import os
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
 from . import _core
 from .entry import Entry
@@ -21,9 +26,18 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer
 
-    from ._core import RangeReader, SeekableFile
+    from ._core import RangeReader, ReadMany, SeekableFile
 
-    Source = str | os.PathLike[str] | int | ReadableBuffer | SeekableFile | RangeReader
+    Source = str | os.PathLike[str] | int | ReadableBuffer | RangeReader | SeekableFile
+    _Asked = TypeVar("_Asked", bound="str | bytes | os.PathLike[str] | Entry")
+
+#: The bytes that read_many() reads ahead.
+_BUDGET = 64 << 20
+
+# Locks that other threads held stay locked in a child, and threads that need the interpreter can't outlive
+# it.
+os.register_at_fork(after_in_child=_core.after_fork)
+atexit.register(_core.stop_reading)
 
 __all__ = ["Device", "Entry", "Feature", "Image", "limits", "open"]
 
@@ -65,20 +79,28 @@ def open(
     *,
     profile: str = "full",
     limits: Mapping[str, int] | None = None,
+    mmap: bool = False,
 ) -> Image:
     """Open an EROFS image for reading.
 
     Args:
-        source: a path, a file descriptor (duplicated, so the caller keeps his own), a bytes-like object that
-            holds the image, a seekable binary file object (read under a lock; don't move it meanwhile), or an
-            object with ``read_at(offset, length)`` (called from several threads at once) that returns at most
-            that many bytes, none only at the end. Its attribute ``size``, if any, is its length in bytes.
+        source: a path (of a block device too), a file descriptor (duplicated, so the caller keeps his own), a
+            bytes-like object that holds the image, an object with ``read_at(offset, length)``, which returns
+            at most that many bytes, none only at the end, and may be called by any thread at any time (its
+            attribute ``size``, if any, is its length in bytes), or a seekable binary file object (read under
+            a lock; don't move it meanwhile).
         devices: the further blobs that the image's device table names, in its order; each as ``source``.
         offset: where the image begins in ``source``, in bytes.
         profile: which on-disk features to accept: ``"core"`` (the minimal format), ``"plain"`` (everything
             but compression) or ``"full"``.
         limits: bounds on the work that the image may cause, where other than the defaults, by name; see
             :func:`limits` for all of them.
+        mmap: your word that no file named here changes or shrinks while the image, or a view of it, lives.
+            They are then mapped into memory, which saves the system call and the copy of each read and makes
+            :meth:`Entry.memoryview` copy nothing. If a mapped file is shortened, or its disk fails, the
+            process is killed by SIGBUS where it would have got an error; if it is written to, what was
+            checked is no longer what is read. A sealed memfd is mapped in any case. Sources that are no files
+            are read as ever.
 
     Raises:
         NotAnImage: there is no superblock at ``offset``.
@@ -89,7 +111,7 @@ def open(
     """
     if isinstance(devices, (str, bytes, os.PathLike)):
         raise TypeError("devices is a sequence of sources, not a single one")
-    return Image(source, tuple(devices), offset, profile, dict(limits or {}))
+    return Image(source, tuple(devices), offset, profile, dict(limits or {}), mmap=mmap)
 
 
 def limits() -> dict[str, int]:
@@ -118,20 +140,44 @@ class Image:
     Entries are reached with ``image / "usr/bin"``, ``image.root`` and from there as with ``pathlib``.
     """
 
-    __slots__ = ("_facts", "_uuid", "core", "name")
+    __slots__ = ("__weakref__", "_facts", "_memories", "_opened", "_uuid", "core", "name")
 
     #: The path of the primary blob, or a description of it where it has none.
     name: str
 
     def __init__(
-        self, source: Source, devices: Sequence[Source], offset: int, profile: str, limits: dict[str, int]
+        self,
+        source: Source,
+        devices: Sequence[Source],
+        offset: int,
+        profile: str,
+        limits: dict[str, int],
+        *,
+        mmap: bool = False,
     ) -> None:
         self.name = _name_of(source)
         blobs = [_plain(device) for device in devices]
         #: The compiled image. For this package; its methods may change with any version.
-        self.core = ask(self.name, _core.Image, _plain(source), blobs, offset, profile, limits)
+        self.core = ask(self.name, _core.Image, _plain(source), blobs, offset, profile, limits, mmap)
         self._facts = self.core.facts()
         self._uuid: UUID | None = None
+        self._memories: dict[int, memoryview | None] = {}
+        # How to open it elsewhere; paths are made absolute now, while the working directory is the right one.
+        paths = [_path_of(blob) for blob in (source, *devices)]
+        self._opened = (paths, offset, profile, limits, mmap)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        paths, *options = self._opened
+        if None in paths:
+            what = "the image" if paths[0] is None else f"its device {paths.index(None)}"
+            raise TypeError(f"{self!r} can't be pickled: {what} was not opened by a path")
+        if self.closed:
+            raise ValueError("I/O operation on closed image")
+        return (_reopen, (paths, *options, self.identity()))
+
+    def identity(self) -> tuple[object, ...]:
+        """Return what tells the image from another one that has taken its path; for this package."""
+        return tuple(self._facts[key] for key in ("uuid", "build_time", "checksum", "blocks", "inodes"))
 
     def __enter__(self) -> Self:
         return self
@@ -144,6 +190,7 @@ class Image:
     def close(self) -> None:
         """Let the blobs go. Files that were opened in the image stay readable until they are closed."""
         self.core.close()
+        self._memories.clear()
 
     @property
     def closed(self) -> bool:
@@ -164,6 +211,47 @@ class Image:
     def joinpath(self, *paths: str | os.PathLike[str]) -> Entry:
         """Return the entry at a path below the root, whether it exists or not."""
         return self.root.joinpath(*paths)
+
+    def read_many(
+        self, paths: Iterable[_Asked], *, threads: int | None = None, budget: int = _BUDGET
+    ) -> ReadMany[_Asked]:
+        """Read many files with several threads and yield ``(path, content)`` in the order of ``paths``.
+
+        The content is ``bytes``; where a file can't be read it is the :class:`OSError`, not raised, so that
+        one bad file doesn't stop the others. ``paths`` is taken from a batch at a time, at most some thousand
+        ahead. The iterator has ``close()`` and is a context manager; it is closed at its end too. It may be
+        handed from thread to thread, but used by one at a time.
+
+            with image.read_many(names) as files:
+                for name, content in files:
+                    if isinstance(content, OSError):
+                        print(f"{name}: {content}")
+
+        Args:
+            paths: where the files are: ``str``, ``bytes``, path objects, or entries of this image, which are
+                found faster. The same objects are yielded. Symbolic links are followed inside the image.
+            threads: how many read; by default as many as there are processors to run on. Where the source is
+                a Python object more may pay, since each waits for it.
+            budget: bytes that may be read ahead. A file that is larger than a quarter of it is read when its
+                turn comes, by all threads together.
+
+        Raises:
+            TypeError: ``paths`` is a single path, or yields what is no path.
+            ValueError: ``threads`` or ``budget`` is below 1, or an entry is of another image.
+        """
+        if isinstance(paths, (str, bytes, os.PathLike, Entry)):
+            raise TypeError("paths is an iterable of paths, not a single one")
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads: {threads} is below 1")
+        if budget < 1:
+            raise ValueError(f"budget: {budget} is below 1")
+        return _core.ReadMany(self.core, paths, threads, min(budget, 1 << 62), Entry, self)
+
+    def memory(self, blob: int) -> memoryview | None:
+        """Return the bytes of a blob where they are memory that does not change; for this package."""
+        if blob not in self._memories:
+            self._memories[blob] = _memory_of(*self.core.memory(blob))
+        return self._memories[blob]
 
     @property
     def block_size(self) -> int:
@@ -248,3 +336,40 @@ def _name_of(source: Source) -> str:
         return f"<descriptor {source}>"
     name = getattr(source, "name", None)
     return name if isinstance(name, str) else f"<{type(source).__name__}>"
+
+
+def _path_of(source: Source) -> str | None:
+    if not isinstance(source, (str, os.PathLike)):
+        return None
+    # Links stay as they are: what they lead to may be somewhere else where the image is opened again.
+    return os.path.abspath(os.fsdecode(source))  # noqa: PTH100
+
+
+def _reopen(
+    paths: list[str],
+    offset: int,
+    profile: str,
+    limits: dict[str, int],
+    mmap: bool,
+    identity: tuple[object, ...],
+) -> Image:
+    """Open the image that was pickled."""
+    image = Image(paths[0], paths[1:], offset, profile, limits, mmap=mmap)
+    if image.identity() != identity:
+        image.close()
+        raise OSError(errno.ESTALE, "this is another image than the one that was pickled", paths[0])
+    return image
+
+
+def _memory_of(held: ReadableBuffer | None, descriptor: int | None, length: int) -> memoryview | None:
+    if held is not None:
+        return memoryview(held)
+    if descriptor is None:
+        return None
+    from mmap import ACCESS_READ, mmap
+
+    try:
+        # A mapping beside the reader's own, of the same pages: this one lives as long as any view of it.
+        return memoryview(mmap(descriptor, length, access=ACCESS_READ)) if length else memoryview(b"")
+    finally:
+        os.close(descriptor)

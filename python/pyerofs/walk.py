@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from collections.abc import Callable, Iterator
 from fnmatch import translate
 from typing import TYPE_CHECKING
 
-from .errors import CorruptImage
+from ._core import Inode
+from .errors import CorruptImage, ask
 
 if TYPE_CHECKING:
     from .entry import Entry
@@ -34,7 +36,7 @@ def walk(top: Entry, top_down: bool, on_error: _OnError | None, follow: bool) ->
         try:
             if not _enter(item, entered, follow):
                 continue
-            for child in item.iterdir():
+            for child in item.scan(recursive=False):
                 if _is_directory(child, follow, on_error):
                     children[child.name] = child
                 else:
@@ -48,6 +50,39 @@ def walk(top: Entry, top_down: bool, on_error: _OnError | None, follow: bool) ->
         else:
             waiting.append((item, names, others))
         waiting.extend(children.get(name) or item / name for name in reversed(names))
+
+
+def scan(top: Entry, nid: int, on_error: _OnError | None) -> Iterator[Entry]:
+    """See ``Entry.scan``."""
+    from .entry import Entry
+
+    image = top.image
+    base = "" if top.path == "/" else top.path
+    steps = ask(top.path, image.core.scan, nid, os.fsencode(base))
+    while batch := steps.next():
+        for path, found in batch:
+            if isinstance(found, Inode):
+                yield Entry(image, path, None, found)
+            elif isinstance(found, OSError):
+                _pass_on(found, on_error)
+            else:
+                raise found
+
+
+def listings(top: Entry, on_error: _OnError) -> Iterator[tuple[Entry, list[Entry]]]:
+    """Yield each directory from ``top`` on with what is in it, sorted by name, every inode known."""
+    entered: set[int] = set()
+    waiting = [top]
+    while waiting:
+        here = waiting.pop()
+        try:
+            _enter(here, entered, False)
+            children = sorted(here.scan(recursive=False), key=lambda child: child.path)
+        except OSError as error:
+            _pass_on(error, on_error)
+            continue
+        yield here, children
+        waiting.extend(child for child in reversed(children) if _is_directory(child, False, lambda _: None))
 
 
 def _enter(entry: Entry, entered: set[int], follow: bool) -> bool:

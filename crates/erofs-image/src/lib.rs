@@ -57,6 +57,6 @@ pub use reader::Reader;
 pub use scratch::Scratch;
 pub use source::{FileSource, MemorySource, ReadAt};
 pub use superblock::{Device, SuperBlock};
-pub use walk::{Walk, WalkEntry, WalkError};
+pub use walk::{Walk, WalkCursor, WalkEntry, WalkError};
 pub use xattr::Xattr;
 pub use zmap::MapCorruption;

@@ -53,8 +53,13 @@ impl Image {
     /// behind it; only a limit of the whole walk ends it. A directory that is reached a second time
     /// is an error, so that a loop has an end.
     pub fn walk<'a>(&'a self, start: &Inode) -> Walk<'a> {
-        Walk {
-            image: self,
+        Walk { image: self, cursor: self.walk_cursor(start) }
+    }
+
+    /// The same walk for callers that cannot borrow the image meanwhile: each step is
+    /// [`WalkCursor::step`] on this image.
+    pub fn walk_cursor(&self, start: &Inode) -> WalkCursor {
+        WalkCursor {
             start: Some(*start),
             frames: Vec::new(),
             path: Vec::new(),
@@ -68,6 +73,27 @@ impl Image {
 #[derive(Debug)]
 pub struct Walk<'a> {
     image: &'a Image,
+    cursor: WalkCursor,
+}
+
+impl Iterator for Walk<'_> {
+    type Item = std::result::Result<WalkEntry, WalkError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.cursor.step(self.image)
+    }
+}
+
+impl Walk<'_> {
+    /// Does not go into the directory that the last step led to.
+    pub fn skip_dir(&mut self) {
+        self.cursor.skip_dir();
+    }
+}
+
+/// Where a walk is, see [`Image::walk_cursor`].
+#[derive(Debug)]
+pub struct WalkCursor {
     start: Option<Inode>,
     frames: Vec<Frame>,
     /// Path of the directory on top of `frames`.
@@ -89,17 +115,16 @@ struct Frame {
     parent_path: usize,
 }
 
-impl Iterator for Walk<'_> {
-    type Item = std::result::Result<WalkEntry, WalkError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
+impl WalkCursor {
+    /// The next step in `image`, which must be the one that the walk was begun in; `None` at the end.
+    pub fn step(&mut self, image: &Image) -> Option<std::result::Result<WalkEntry, WalkError>> {
         if let Some(start) = self.start.take() {
-            return Some(self.visit(start, Vec::new()));
+            return Some(self.visit(image, start, Vec::new()));
         }
         loop {
             let frame = self.frames.last_mut()?;
             if let Some((nid, name)) = frame.batch.pop_front() {
-                return Some(self.step(nid, &name));
+                return Some(self.enter_name(image, nid, &name));
             }
             let Some(next) = frame.next else {
                 let parent_path = frame.parent_path;
@@ -107,15 +132,13 @@ impl Iterator for Walk<'_> {
                 self.path.truncate(parent_path);
                 continue;
             };
-            if let Err(error) = frame.fill(self.image, next) {
+            if let Err(error) = frame.fill(image, next) {
                 frame.next = None;
                 return Some(Err(WalkError { path: self.path.clone(), error }));
             }
         }
     }
-}
 
-impl Walk<'_> {
     /// Does not go into the directory that the last step led to.
     pub fn skip_dir(&mut self) {
         if let Some(frame) = self.frames.pop_if(|frame| frame.next == Some(0)) {
@@ -123,14 +146,19 @@ impl Walk<'_> {
         }
     }
 
-    fn step(&mut self, nid: u64, name: &[u8]) -> std::result::Result<WalkEntry, WalkError> {
+    fn enter_name(
+        &mut self,
+        image: &Image,
+        nid: u64,
+        name: &[u8],
+    ) -> std::result::Result<WalkEntry, WalkError> {
         let mut path = Vec::with_capacity(self.path.len() + 1 + name.len());
         path.extend_from_slice(&self.path);
         if !path.is_empty() {
             path.push(b'/');
         }
         path.extend_from_slice(name);
-        let limit = self.image.limits().walk_entries;
+        let limit = image.limits().walk_entries;
         let Some(left) = self.left.checked_sub(1) else {
             self.frames.clear();
             let value = limit.saturating_add(1);
@@ -138,16 +166,21 @@ impl Walk<'_> {
             return Err(WalkError { path, error });
         };
         self.left = left;
-        match self.image.inode(nid) {
-            Ok(inode) => self.visit(inode, path),
+        match image.inode(nid) {
+            Ok(inode) => self.visit(image, inode, path),
             Err(error) => Err(WalkError { path, error }),
         }
     }
 
-    fn visit(&mut self, inode: Inode, path: Vec<u8>) -> std::result::Result<WalkEntry, WalkError> {
+    fn visit(
+        &mut self,
+        image: &Image,
+        inode: Inode,
+        path: Vec<u8>,
+    ) -> std::result::Result<WalkEntry, WalkError> {
         let depth = self.frames.len() as u64;
         if inode.is_dir() {
-            if let Err(error) = self.enter(inode, depth) {
+            if let Err(error) = self.enter(image, inode, depth) {
                 return Err(WalkError { path, error });
             }
             let parent_path = self.path.len();
@@ -157,9 +190,9 @@ impl Walk<'_> {
         Ok(WalkEntry { path, depth, inode })
     }
 
-    fn enter(&mut self, dir: Inode, depth: u64) -> Result<()> {
+    fn enter(&mut self, image: &Image, dir: Inode, depth: u64) -> Result<()> {
         let place = Where::nid(dir.nid);
-        let limit = self.image.limits().depth;
+        let limit = image.limits().depth;
         if depth >= limit {
             return Err(Error::Limit { place, name: "depth", value: depth.saturating_add(1), limit });
         }

@@ -109,6 +109,13 @@ impl Failure {
         Self::new(Class::Value, Errno::INVAL.raw_os_error(), message)
     }
 
+    /// A file that is too large to be read whole.
+    pub(crate) fn too_large(nid: u64, message: String) -> Self {
+        let mut failure = Self::new(Class::Limit, Errno::FBIG.raw_os_error(), message);
+        failure.0.nid = Some(nid);
+        failure
+    }
+
     /// Says which path it is about; a path that was said before stands.
     pub(crate) fn at_path(mut self, path: impl Into<OsString>) -> Self {
         self.0.filename.get_or_insert_with(|| path.into());

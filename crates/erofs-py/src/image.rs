@@ -1,37 +1,53 @@
-//! `_core.Image`, `_core.Inode` and `_core.File`: the reader.
+//! `_core.Image`: the reader.
 //!
-//! All three are frozen and may be used from any thread. An inode is named by its nid; paths, links and names as
+//! It, its inodes and its files are frozen and may be used from any thread; what changes is behind locks of their own, so
+//! nothing relies on the interpreter's. An inode is named by its nid; paths, links and names as
 //! `str` are the package's business. Whatever may read from a blob runs with the interpreter detached.
 
 use std::collections::HashMap;
-use std::io;
 use std::ops::ControlFlow;
+use std::os::fd::{IntoRawFd, RawFd};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use erofs_image::{DataLayout, FeatureCompat, FeatureIncompat, Limits, OpenOptions, Place, Profile, Xattr};
-use pyo3::exceptions::{PyMemoryError, PyValueError};
+use erofs_image::{Algorithm, FeatureCompat, FeatureIncompat, Limits, OpenOptions, Place, Profile, Xattr};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::{PyBytes, PyDict, PyString};
 
 use crate::errors::Failure;
+use crate::file::File;
+use crate::handle::Handle;
+use crate::inode::Inode;
+use crate::scan::{Scan, text};
 use crate::source::blob;
 
-/// Where a run of data lies: offset in the file, length, offset in the blob or None for a hole, blob.
-type Run = (u64, u64, Option<u64>, usize);
+/// Where a run of data lies: offset in the file, length, offset in the blob or None for a hole, blob, kind, bytes
+/// stored, algorithm, the inode whose data it lies in.
+type Extent = (u64, u64, Option<u64>, usize, &'static str, u64, Option<&'static str>, Option<u64>);
+
+/// An entry of a directory.
+type Named<'py> = (Bound<'py, PyString>, u64, Option<Inode>);
+
+/// An object, or a descriptor, and a length.
+type Memory<'py> = (Option<Bound<'py, PyAny>>, Option<RawFd>, u64);
 
 /// An open image.
 #[pyclass(frozen, module = "pyerofs._core")]
 pub(crate) struct Image {
     /// None once closed. Files hold on to the image on their own.
-    open: RwLock<Option<Arc<erofs_image::Image>>>,
-    /// Bytes of all blobs together, as far as they can be known.
-    stored: u64,
+    open: RwLock<Option<Arc<Handle>>>,
 }
 
 impl Image {
-    pub(crate) fn get(&self) -> Result<Arc<erofs_image::Image>, Failure> {
+    /// What is open.
+    pub(crate) fn handle(&self) -> Result<Arc<Handle>, Failure> {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
         open.clone().ok_or_else(|| PyValueError::new_err("I/O operation on closed image").into())
+    }
+
+    /// The image itself.
+    pub(crate) fn get(&self) -> Result<Arc<erofs_image::Image>, Failure> {
+        Ok(self.handle()?.image()?)
     }
 
     /// Asks the image about an inode, detached.
@@ -56,21 +72,18 @@ impl Image {
         offset: u64,
         profile: &str,
         limits: HashMap<String, u64>,
+        map: bool,
     ) -> Result<Self, Failure> {
-        let primary = blob(source)?;
-        let devices = devices.iter().map(blob).collect::<Result<Vec<_>, _>>()?;
-        let stored = devices
-            .iter()
-            .fold(primary.length, |sum, device| Some(sum?.saturating_add(device.length?)))
-            .unwrap_or(u64::MAX);
+        let primary = blob(source, map)?;
+        let devices = devices.iter().map(|device| blob(device, map)).collect::<Result<Vec<_>, _>>()?;
         let options = OpenOptions {
-            devices: devices.into_iter().map(|device| device.source).collect(),
+            devices: Vec::new(),
             offset,
             profile: profile_of(profile)?,
             limits: limits_of(&limits)?,
         };
-        let image = py.detach(|| erofs_image::Image::open(primary.source, options))?;
-        Ok(Self { open: RwLock::new(Some(Arc::new(image))), stored })
+        let handle = py.detach(|| Handle::open(primary, devices, options))?;
+        Ok(Self { open: RwLock::new(Some(Arc::new(handle))) })
     }
 
     fn close(&self) {
@@ -83,9 +96,15 @@ impl Image {
         self.open.read().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 
-    #[getter]
-    fn stored(&self) -> u64 {
-        self.stored
+    /// A blob's own bytes, where they are memory that does not change: a Python object that holds them, or a descriptor
+    /// of the mapped file and its length. Nothing for any other.
+    fn memory<'py>(&self, py: Python<'py>, blob: usize) -> Result<Memory<'py>, Failure> {
+        let handle = self.handle()?;
+        let Some(blob) = handle.blob(blob) else { return Ok((None, None, 0)) };
+        let object = blob.memory.as_ref().map(|memory| memory.bind(py).clone());
+        let file = if blob.mapped { blob.source.as_fd() } else { None };
+        let file = file.map(|file| file.try_clone_to_owned().map(IntoRawFd::into_raw_fd)).transpose()?;
+        Ok((object, file, blob.length.unwrap_or(0)))
     }
 
     fn facts<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyDict>, Failure> {
@@ -102,29 +121,40 @@ impl Image {
         Ok(py.detach(|| image.resolve(path, follow)).map(Inode)?)
     }
 
-    /// The entries of a directory as (name, nid, type), without "." and "..".
-    fn list<'py>(&self, py: Python<'py>, nid: u64) -> Result<Vec<(Bound<'py, PyBytes>, u64, u8)>, Failure> {
+    /// The entries of a directory as (name, nid, inode), without "." and "..". With `inodes` each inode is read, unless
+    /// that fails; else there are none.
+    fn list<'py>(&self, py: Python<'py>, nid: u64, inodes: bool) -> Result<Vec<Named<'py>>, Failure> {
         // Bounded by the limit on directory bytes, which the reader checks first.
         let mut names: Vec<u8> = Vec::new();
-        let mut entries: Vec<(usize, u64, u8)> = Vec::new();
+        let mut entries: Vec<(usize, u64, Option<erofs_image::Inode>)> = Vec::new();
         self.ask(py, nid, |image, inode| {
             image.read_dir(inode, 0, &mut |entry| {
                 if entry.name != b"." && entry.name != b".." {
                     names.extend_from_slice(entry.name);
-                    entries.push((names.len(), entry.nid, entry.file_type.map_or(0, |kind| kind as u8)));
+                    entries.push((names.len(), entry.nid, None));
                 }
                 ControlFlow::Continue(())
-            })
+            })?;
+            if inodes {
+                for (_, nid, inode) in &mut entries {
+                    *inode = image.inode(*nid).ok();
+                }
+            }
+            Ok(())
         })?;
         let mut start = 0;
-        Ok(entries
-            .into_iter()
-            .map(|(end, nid, kind)| {
-                let name = PyBytes::new(py, names.get(start..end).unwrap_or_default());
-                start = end;
-                (name, nid, kind)
-            })
-            .collect())
+        let named = entries.into_iter().map(|(end, nid, inode)| {
+            let name = text(py, names.get(start..end).unwrap_or_default())?;
+            start = end;
+            Ok((name, nid, inode.map(Inode)))
+        });
+        Ok(named.collect::<PyResult<_>>()?)
+    }
+
+    /// A walk through everything below a directory.
+    fn scan(&self, py: Python<'_>, nid: u64, path: &[u8]) -> Result<Scan, Failure> {
+        let handle = self.handle()?;
+        Ok(py.detach(|| Scan::new(handle, nid, path))?)
     }
 
     fn read_link<'py>(&self, py: Python<'py>, nid: u64) -> Result<Bound<'py, PyBytes>, Failure> {
@@ -153,118 +183,44 @@ impl Image {
         Ok(digest.map(|digest| PyBytes::new(py, &digest)))
     }
 
-    /// Where the data lies: (offset in the file, length, offset in the blob or None for a hole, blob).
-    fn extents(&self, py: Python<'_>, nid: u64) -> Result<Vec<Run>, Failure> {
+    /// Where the data lies.
+    fn extents(&self, py: Python<'_>, nid: u64) -> Result<Vec<Extent>, Failure> {
         self.ask(py, nid, |image, inode| {
-            image
-                .extents(inode)
-                .map(|extent| {
-                    extent.map(|extent| match extent.place {
-                        Place::Raw { blob, offset } => (extent.logical, extent.len, Some(offset), blob),
-                        _ => (extent.logical, extent.len, None, 0),
-                    })
-                })
-                .collect()
+            image.extents(inode).map(|extent| Ok(extent_fields(extent?))).collect()
+        })
+    }
+
+    /// The blob and byte where a file's data lies as it is, if it lies in one piece.
+    fn flat(&self, py: Python<'_>, nid: u64) -> Result<Option<(usize, u64)>, Failure> {
+        self.ask(py, nid, |image, inode| {
+            let first = image.map(inode, 0)?;
+            Ok(match first.place {
+                Place::Raw { blob, offset } if first.len >= inode.size => Some((blob, offset)),
+                _ => None,
+            })
         })
     }
 
     fn file(&self, py: Python<'_>, nid: u64) -> Result<File, Failure> {
-        let image = self.get()?;
-        let inode = py.detach(|| image.inode(nid))?;
-        Ok(File { image, inode })
+        let handle = self.handle()?;
+        let inode = py.detach(|| handle.image()?.inode(nid))?;
+        Ok(File::new(handle, inode))
     }
 }
 
-/// A regular file of an image. It keeps the blobs open after the image was closed.
-#[pyclass(frozen, module = "pyerofs._core")]
-pub(crate) struct File {
-    image: Arc<erofs_image::Image>,
-    inode: erofs_image::Inode,
-}
-
-#[pymethods]
-impl File {
-    /// At most `length` bytes from `offset` on; less only at the end.
-    fn read<'py>(&self, py: Python<'py>, offset: u64, length: u64) -> Result<Bound<'py, PyBytes>, Failure> {
-        // Cut to the file's end before anything is allocated.
-        let length = length.min(self.inode.size.saturating_sub(offset));
-        let length = usize::try_from(length).map_err(|_| PyMemoryError::new_err(()))?;
-        // Nobody sees the object before it is full, so it is filled detached.
-        Ok(PyBytes::new_with(py, length, |bytes| {
-            let read = py.detach(|| self.image.read(&self.inode, offset, bytes)).map_err(Failure::from)?;
-            if read < bytes.len() {
-                return Err(Failure::from(io::Error::from(io::ErrorKind::UnexpectedEof)).into());
-            }
-            Ok(())
-        })?)
-    }
-}
-
-/// What an inode says, as it is stored.
-#[pyclass(frozen, module = "pyerofs._core")]
-pub(crate) struct Inode(erofs_image::Inode);
-
-#[pymethods]
-impl Inode {
-    #[getter]
-    fn nid(&self) -> u64 {
-        self.0.nid
-    }
-
-    #[getter]
-    fn mode(&self) -> u16 {
-        self.0.mode
-    }
-
-    #[getter]
-    fn size(&self) -> u64 {
-        self.0.size
-    }
-
-    #[getter]
-    fn nlink(&self) -> u32 {
-        self.0.nlink
-    }
-
-    #[getter]
-    fn uid(&self) -> u32 {
-        self.0.uid
-    }
-
-    #[getter]
-    fn gid(&self) -> u32 {
-        self.0.gid
-    }
-
-    #[getter]
-    fn mtime(&self) -> i64 {
-        self.0.mtime
-    }
-
-    #[getter]
-    fn mtime_nsec(&self) -> u32 {
-        self.0.mtime_nsec
-    }
-
-    #[getter]
-    fn rdev(&self) -> u32 {
-        self.0.rdev
-    }
-
-    #[getter]
-    fn sectors(&self) -> u64 {
-        self.0.sectors
-    }
-
-    #[getter]
-    fn layout(&self) -> &'static str {
-        match self.0.layout {
-            DataLayout::FlatPlain => "flat_plain",
-            DataLayout::CompressedFull => "compressed_full",
-            DataLayout::FlatInline => "flat_inline",
-            DataLayout::CompressedCompact => "compressed_compact",
-            DataLayout::ChunkBased => "chunk_based",
+fn extent_fields(extent: erofs_image::Extent) -> Extent {
+    let (start, len) = (extent.logical, extent.len);
+    match extent.place {
+        Place::Raw { blob, offset } => (start, len, Some(offset), blob, "raw", len, None, None),
+        Place::Encoded { blob, offset, len: stored, algorithm } => {
+            let name = algorithm.map(Algorithm::name);
+            (start, len, Some(offset), blob, "encoded", stored, name, None)
         }
+        Place::Inside { nid, offset, encoded } => {
+            let (stored, algorithm) = encoded.map_or((len, None), |(stored, it)| (stored, Some(it.name())));
+            (start, len, Some(offset), 0, "inside", stored, algorithm, Some(nid))
+        }
+        _ => (start, len, None, 0, "hole", 0, None, None),
     }
 }
 

@@ -8,8 +8,16 @@ mod diff;
 mod domain;
 mod errors;
 mod extract;
+mod file;
+mod handle;
 mod image;
+mod inode;
 mod linux;
+mod lookup;
+mod python_source;
+mod read_many;
+mod reading;
+mod scan;
 mod server;
 mod source;
 
@@ -28,12 +36,22 @@ mod _core {
     #[pymodule_export]
     use crate::extract::extract;
     #[pymodule_export]
-    use crate::image::{File, Image, Inode, limits};
+    use crate::file::File;
+    #[pymodule_export]
+    use crate::handle::after_fork;
+    #[pymodule_export]
+    use crate::image::{Image, limits};
+    #[pymodule_export]
+    use crate::inode::Inode;
     #[pymodule_export]
     use crate::linux::{
         clone_mount, fsconfig_create, fsconfig_fd, fsconfig_flag, fsconfig_string, fsmount, fsopen,
         has_sys_admin, make_private, mount_setattr, move_mount, setns, unmount, unshare,
     };
+    #[pymodule_export]
+    use crate::read_many::{ReadMany, stop_reading};
+    #[pymodule_export]
+    use crate::scan::Scan;
     #[pymodule_export]
     use crate::server::{keeper_main, server_main};
 

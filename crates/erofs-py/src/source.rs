@@ -1,69 +1,82 @@
-//! What Python hands over as a blob, as sources of bytes: paths, descriptors, memory, objects with `read_at` and
-//! file objects.
+//! What Python hands over as a blob, as sources of bytes: paths, descriptors, memory and objects that read.
 //!
-//! Reading happens with the interpreter detached. Only memory that Python may change and Python's own
-//! objects need the interpreter for each read; a file object also needs a lock, since its position is one for
-//! all. The lock is taken while detached, so nobody waits for it with the interpreter in hand.
+//! Files are read with pread, or mapped where they can't change. What needs the interpreter for each read is in
+//! `python_source`.
 
-use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Seek, SeekFrom};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use erofs_image::{FileSource, ReadAt};
+use erofs_sys::map::{Mapping, Unchanging};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyBytes, PyInt, PyMemoryView, PySlice, PyString};
+use pyo3::types::{PyBytes, PyInt, PyMemoryView, PyString};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::errors::{Class, Failure};
+use crate::python_source::{Bytes, FileObject, Memory, ReadAtObject};
 
 /// A blob and its length in bytes, if it can be known.
+#[derive(Debug)]
 pub(crate) struct Blob {
     /// The bytes.
     pub(crate) source: Arc<dyn ReadAt>,
     /// How many there are.
     pub(crate) length: Option<u64>,
+    /// A Python object whose buffer holds them and never changes.
+    pub(crate) memory: Option<Py<PyAny>>,
+    /// Whether they are mapped.
+    pub(crate) mapped: bool,
 }
 
-/// Makes a source of whatever Python gave.
-pub(crate) fn blob(given: &Bound<'_, PyAny>) -> Result<Blob, Failure> {
+impl Blob {
+    fn new(source: Arc<dyn ReadAt>, length: Option<u64>) -> Self {
+        Self { source, length, memory: None, mapped: false }
+    }
+}
+
+/// Makes a source of whatever Python gave. `map` is the caller's word that a file will not change.
+pub(crate) fn blob(given: &Bound<'_, PyAny>, map: bool) -> Result<Blob, Failure> {
     if given.is_instance_of::<PyString>() {
         let path: PathBuf = given.extract()?;
-        let opened = given.py().detach(|| open(&path));
-        return opened.and_then(of_file).map_err(|failure| failure.at_path(path));
+        let opened = given.py().detach(|| open(&path).and_then(|file| of_file(file, map)));
+        return opened.map_err(|failure| failure.at_path(path));
     }
     if given.is_instance_of::<PyInt>() {
-        return of_file(File::from(erofs_sys::fd::duplicate(given.extract()?).map_err(io::Error::from)?));
+        let file = erofs_sys::fd::duplicate(given.extract()?).map_err(io::Error::from)?;
+        return of_file(File::from(file), map);
     }
     if let Ok(bytes) = given.cast::<PyBytes>() {
-        let bytes = PyBackedBytes::from(bytes.clone());
-        let length = Some(bytes.len() as u64);
-        return Ok(Blob { source: Arc::new(Bytes(bytes)), length });
+        let source = Bytes(PyBackedBytes::from(bytes.clone()));
+        let length = Some(source.0.len() as u64);
+        let memory = Some(given.clone().unbind());
+        return Ok(Blob { memory, ..Blob::new(Arc::new(source), length) });
     }
     if let Ok(view) = PyMemoryView::from(given) {
         // Fails for memory that is not contiguous, with a message that says so.
         let view = view.call_method1("cast", ("B",))?.cast_into::<PyMemoryView>().map_err(PyErr::from)?;
         let length = Some(view.len()? as u64);
-        return Ok(Blob { source: Arc::new(Memory(view.unbind())), length });
+        return Ok(Blob::new(Arc::new(Memory(view.unbind())), length));
     }
     if given.hasattr("read_at")? {
         // An object that cannot tell its size has none to check the image against.
         let length = if given.hasattr("size")? { given.getattr("size")?.extract()? } else { None };
-        return Ok(Blob { source: Arc::new(RangeObject(given.clone().unbind())), length });
+        return Ok(Blob::new(Arc::new(ReadAtObject(given.clone().unbind())), length));
     }
     if given.hasattr("read")? && given.hasattr("seek")? {
         let length = given.call_method1("seek", (0, 2))?.extract()?;
-        return Ok(Blob { source: Arc::new(FileObject(Mutex::new(given.clone().unbind()))), length });
+        return Ok(Blob::new(Arc::new(FileObject::new(given.clone().unbind())), length));
     }
     let kind = given.get_type().name()?;
     let message = format!(
-        "an image is read from a path, a descriptor, a bytes-like object, a seekable binary file or an object with \
-         read_at(), not {kind}"
+        "an image is read from a path, a descriptor, a bytes-like object, an object with read_at() or a seekable \
+         binary file, not {kind}"
     );
     Err(PyTypeError::new_err(message).into())
 }
@@ -74,7 +87,7 @@ fn open(path: &Path) -> Result<File, Failure> {
     Ok(OpenOptions::new().read(true).custom_flags(i32::try_from(flags).unwrap_or_default()).open(path)?)
 }
 
-fn of_file(file: File) -> Result<Blob, Failure> {
+fn of_file(file: File, map: bool) -> Result<Blob, Failure> {
     let facts = file.metadata()?;
     let kind = facts.file_type();
     if kind.is_dir() {
@@ -84,22 +97,32 @@ fn of_file(file: File) -> Result<Blob, Failure> {
         let message = "an image is a regular file or a block device, not a pipe or the like";
         return Err(Failure::new(Class::Os, Errno::INVAL.raw_os_error(), message));
     }
-    let length = kind.is_file().then_some(facts.len());
-    Ok(Blob { source: Arc::new(FileSource::new(file)), length })
+    let length = if kind.is_file() { Some(facts.len()) } else { device_length(&file) };
+    let why = if map { Some(Unchanging::users_word()) } else { Unchanging::sealed(file.as_fd()) };
+    let (Some(why), Some(bytes)) = (why, length) else {
+        return Ok(Blob::new(Arc::new(FileSource::new(file)), length));
+    };
+    let mapping = Mapping::new(file.as_fd(), bytes, why).map_err(io::Error::from)?;
+    Ok(Blob { mapped: true, ..Blob::new(Arc::new(Mapped { file, mapping }), length) })
 }
 
-/// A `bytes` object: it can't change, so it is lent without the interpreter.
-struct Bytes(PyBackedBytes);
-
-impl fmt::Debug for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Bytes").field("len", &self.0.len()).finish()
-    }
+/// The length of a block device, by a descriptor of its own: the caller's keeps its position.
+fn device_length(file: &File) -> Option<u64> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    File::open(path).and_then(|mut device| device.seek(SeekFrom::End(0))).ok()
 }
 
-impl ReadAt for Bytes {
+/// A file that is mapped, since it does not change.
+#[derive(Debug)]
+struct Mapped {
+    file: File,
+    mapping: Mapping,
+}
+
+impl ReadAt for Mapped {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        let rest = usize::try_from(offset).ok().and_then(|start| self.0.get(start..)).unwrap_or_default();
+        let bytes = self.mapping.bytes();
+        let rest = usize::try_from(offset).ok().and_then(|start| bytes.get(start..)).unwrap_or_default();
         let count = rest.len().min(buf.len());
         buf[..count].copy_from_slice(&rest[..count]);
         Ok(count)
@@ -107,78 +130,10 @@ impl ReadAt for Bytes {
 
     fn slice(&self, offset: u64, len: usize) -> Option<&[u8]> {
         let start = usize::try_from(offset).ok()?;
-        self.0.get(start..start.checked_add(len)?)
+        self.mapping.bytes().get(start..start.checked_add(len)?)
     }
-}
 
-/// Memory that Python may change meanwhile (a `bytearray`, an `mmap`), as a memoryview of bytes: copied out under
-/// the interpreter.
-#[derive(Debug)]
-struct Memory(Py<PyMemoryView>);
-
-impl ReadAt for Memory {
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        let (Ok(start), Ok(count)) = (isize::try_from(offset), isize::try_from(buf.len())) else {
-            return Ok(0);
-        };
-        Python::attach(|py| {
-            // A slice that begins or ends behind the end is cut there, as everywhere in Python.
-            let slice = PySlice::new(py, start, start.saturating_add(count), 1);
-            let piece = self.0.bind(py).get_item(slice)?.call_method0("tobytes")?;
-            let piece = piece.cast::<PyBytes>().map_err(PyErr::from)?.as_bytes();
-            let count = piece.len().min(buf.len());
-            buf[..count].copy_from_slice(&piece[..count]);
-            Ok(count)
-        })
-    }
-}
-
-/// An object with `read_at(offset, length)`, which several threads may call at once: it has no position.
-#[derive(Debug)]
-struct RangeObject(Py<PyAny>);
-
-impl ReadAt for RangeObject {
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        Python::attach(|py| {
-            let object = self.0.bind(py);
-            read_all(buf, |done, rest| object.call_method1("read_at", (offset.saturating_add(done), rest)))
-        })
-    }
-}
-
-/// Fills `buf` by calls that are told how many bytes are there and how many are wanted; an empty answer is the end.
-fn read_all<'py>(
-    buf: &mut [u8],
-    mut next: impl FnMut(u64, usize) -> PyResult<Bound<'py, PyAny>>,
-) -> io::Result<usize> {
-    let mut done = 0;
-    while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
-        let piece = next(done as u64, rest.len())?;
-        let piece = piece.cast::<PyBytes>().map_err(PyErr::from)?.as_bytes();
-        if piece.is_empty() {
-            break;
-        }
-        let Some(place) = rest.get_mut(..piece.len()) else {
-            return Err(io::Error::other("the source returned more bytes than it was asked for"));
-        };
-        place.copy_from_slice(piece);
-        done += piece.len();
-    }
-    Ok(done)
-}
-
-/// A file object with `seek` and `read`.
-#[derive(Debug)]
-struct FileObject(Mutex<Py<PyAny>>);
-
-impl ReadAt for FileObject {
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        // Whoever panicked left a position behind, and each read sets its own.
-        let file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Python::attach(|py| {
-            let file = file.bind(py);
-            file.call_method1("seek", (offset,))?;
-            read_all(buf, |_, rest| file.call_method1("read", (rest,)))
-        })
+    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.file.as_fd())
     }
 }

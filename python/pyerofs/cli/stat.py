@@ -63,16 +63,13 @@ def _facts(entry: Entry) -> dict[str, Any]:
     return facts
 
 
-def _extents(entry: Entry) -> list[dict[str, int | None]] | None:
+def _extents(entry: Entry) -> list[dict[str, int | str | None]] | None:
     """Return where the data lies; None for compressed data, which is not read yet."""
     try:
         found = entry.extents()
     except UnsupportedFeature:
         return None
-    return [
-        {"offset": start, "length": length, "blob": blob, "blob_offset": place}
-        for start, length, place, blob in found
-    ]
+    return [extent._asdict() for extent in found]
 
 
 def _show(entry: Entry, facts: dict[str, Any]) -> None:

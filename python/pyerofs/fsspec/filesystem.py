@@ -229,9 +229,9 @@ class ErofsFileSystem(AbstractFileSystem):
     def _children(self, path: str, nid: int) -> Iterator[tuple[str, str, Inode]]:
         """Yield name, path and inode of the entries of a directory."""
         core, base = self.image.core, f"{path}/" if path else ""
-        for raw, child, _ in ask(path, core.list, nid):
-            name = os.fsdecode(raw)
-            yield name, base + name, ask(base + name, core.inode, child)
+        for name, child, inode in ask(path, core.list, nid, True):
+            # One that could not be read with the others is asked for once more, for the reason.
+            yield name, base + name, inode or ask(base + name, core.inode, child)
 
     def ls(self, path: Any, detail: bool = True, **_options: Any) -> Any:
         """List a directory, or the file itself: dicts as of :meth:`info`, or paths without ``detail``.

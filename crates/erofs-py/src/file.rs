@@ -1,0 +1,91 @@
+//! `_core.File`: a regular file of an image.
+
+use std::io;
+use std::sync::Arc;
+
+use erofs_image::Reader;
+use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::PyMemoryError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyMemoryView, PySlice};
+
+use crate::errors::Failure;
+use crate::handle::{Handle, PerProcess};
+
+/// What is read before it is copied to a caller's buffer: it stays in a processor's cache meanwhile.
+const PIECE: usize = 256 << 10;
+
+/// A regular file of an image. It keeps the blobs open after the image was closed.
+#[pyclass(frozen, module = "pyerofs._core")]
+pub(crate) struct File {
+    handle: Arc<Handle>,
+    inode: erofs_image::Inode,
+    reader: PerProcess<Reader>,
+}
+
+impl File {
+    pub(crate) fn new(handle: Arc<Handle>, inode: erofs_image::Inode) -> Self {
+        Self { handle, inode, reader: PerProcess::new() }
+    }
+
+    fn reader(&self) -> Result<Arc<Reader>, erofs_image::Error> {
+        self.reader.get(|| Ok(Reader::new(self.handle.image()?, self.inode, threads())))
+    }
+
+    /// Fills `place` from `offset` on; what ends before is an error. To be called detached.
+    fn fill(&self, offset: u64, place: &mut [u8]) -> Result<(), Failure> {
+        let read = self.reader()?.read_at(offset, place)?;
+        if read < place.len() {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        Ok(())
+    }
+
+    fn left(&self, offset: u64) -> u64 {
+        self.inode.size.saturating_sub(offset)
+    }
+}
+
+#[pymethods]
+impl File {
+    /// At most `length` bytes from `offset` on; less only at the end.
+    fn read<'py>(&self, py: Python<'py>, offset: u64, length: u64) -> Result<Bound<'py, PyBytes>, Failure> {
+        // Cut to the file's end before anything is allocated.
+        let length =
+            usize::try_from(length.min(self.left(offset))).map_err(|_| PyMemoryError::new_err(()))?;
+        // Nobody sees the object before it is full, so it is filled detached.
+        Ok(PyBytes::new_with(py, length, |bytes| Ok(py.detach(|| self.fill(offset, bytes))?))?)
+    }
+
+    /// Everything from `offset` on, unless the file claims far more than the blobs can hold.
+    fn read_all<'py>(&self, py: Python<'py>, offset: u64) -> Result<Bound<'py, PyBytes>, Failure> {
+        self.handle.check_claim(&self.inode, self.left(offset))?;
+        self.read(py, offset, u64::MAX)
+    }
+
+    /// Fills a buffer from `offset` on and says how much; less than the buffer only at the end.
+    fn read_into(&self, py: Python<'_>, offset: u64, buffer: &Bound<'_, PyAny>) -> Result<usize, Failure> {
+        let view = PyMemoryView::from(buffer)?.call_method1("cast", ("B",))?;
+        let left = usize::try_from(self.left(offset)).unwrap_or(usize::MAX);
+        let length = view.len()?.min(left);
+        // Other threads may look at the buffer while the interpreter is theirs, so what is read goes elsewhere first.
+        let mut piece = vec![0; length.min(PIECE)];
+        let mut done = 0;
+        while done < length {
+            let end = length.min(done + PIECE);
+            let piece = piece.get_mut(..end - done).unwrap_or_default();
+            py.detach(|| self.fill(offset + done as u64, piece))?;
+            // No buffer has more bytes than a signed number.
+            let (start, stop) = (done.cast_signed(), end.cast_signed());
+            let part = view.get_item(PySlice::new(py, start, stop, 1))?;
+            PyBuffer::<u8>::get(&part)?.copy_from_slice(py, piece)?;
+            done = end;
+        }
+        Ok(length)
+    }
+}
+
+/// How many threads may work for one read.
+pub(crate) fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
