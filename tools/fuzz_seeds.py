@@ -45,17 +45,23 @@ def tree(root: Path) -> None:
         (root / "many" / f"a longer name to fill a directory {number}").write_bytes(data[: number * 9])
 
 
-def main() -> None:
-    target = Path(sys.argv[1])
-    try:
-        tools = peers.find()
-    except peers.NoPeersError as error:
-        print(f"no compressed seeds: {error}")
-        return
+def make(tools: peers.Peers, target: Path) -> list[Path]:
+    """Make the images in `target`, which exists; returns their paths."""
+    made = []
     with tempfile.TemporaryDirectory() as scratch:
         tree(Path(scratch))
         for name, options in OPTIONS.items():
-            tools.mkfs(target / f"mkfs-{name}", Path(scratch), "-T0", "--quiet", *options)
+            made.append(target / f"mkfs-{name}")
+            tools.mkfs(made[-1], Path(scratch), "-T0", "--quiet", *options)
+    return made
+
+
+def main() -> None:
+    """Make the seeds in the folder that the command line names, or say why there are none."""
+    try:
+        make(peers.find(), Path(sys.argv[1]))
+    except peers.NoPeersError as error:
+        print(f"no compressed seeds: {error}")
 
 
 if __name__ == "__main__":
