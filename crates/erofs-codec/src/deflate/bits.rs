@@ -30,13 +30,14 @@ impl<'a> Bits<'a> {
             self.at = self.at.wrapping_add(((63 - left) >> 3) as usize);
             self.left = left | 0x38;
         } else {
-            self.refill_at_end();
+            *self = self.refilled_at_end();
         }
     }
 
+    /// By value, so that the fields can stay in registers elsewhere.
     #[cold]
     #[inline(never)]
-    fn refill_at_end(&mut self) {
+    fn refilled_at_end(mut self) -> Self {
         self.left &= 63;
         while self.left < 56 {
             if let Some(&byte) = self.input.get(self.at) {
@@ -47,6 +48,7 @@ impl<'a> Bits<'a> {
             }
             self.left += 8;
         }
+        self
     }
 
     /// Whether a refill would find eight bytes more.

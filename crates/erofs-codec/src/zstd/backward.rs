@@ -1,97 +1,87 @@
 //! Bits from the end of a stream, as Zstandard's entropy coders leave them.
 
-/// A reader that goes from the highest bit of the last byte to the lowest of the first.
-///
-/// Before the beginning it goes on with zeros and counts them.
+/// A place in a stream that is read from the highest bit of its last byte to the lowest of its
+/// first. Before the beginning there are zeros.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Backward<'a> {
     input: &'a [u8],
-    /// The bytes from here on are in the buffer or consumed.
-    at: usize,
-    /// The next bits, from the highest. Those below `left` are either zeros or already right.
-    buffer: u64,
-    /// Bits in the buffer that count.
-    left: u32,
-    /// Zero bytes made up.
-    past: usize,
+    /// Bits before the place; two's complement of those missing if it is before the beginning.
+    left: usize,
 }
 
 impl<'a> Backward<'a> {
     /// Starts below the mark, the highest bit that is set in the last byte; `None` without one.
     pub(super) fn new(input: &'a [u8]) -> Option<Self> {
         let last = *input.last()?;
-        if last == 0 {
-            return None;
-        }
-        Some(Self::skipping(input, input.len(), last.leading_zeros() + 1))
+        (last != 0).then(|| Self { input, left: input.len() * 8 - last.leading_zeros() as usize - 1 })
     }
 
-    /// Starts `skipped` bits, at most 8, before the end of the first `end` bytes.
-    pub(super) fn skipping(input: &'a [u8], end: usize, skipped: u32) -> Self {
-        let mut bits = Self { input, at: end, buffer: 0, left: 0, past: 0 };
-        bits.refill();
-        bits.consume(skipped);
-        bits
-    }
-
-    /// Fills the buffer up to 56 bits or more.
+    /// The next bits, from the highest: 57 or more.
     #[inline(always)]
-    pub(super) fn refill(&mut self) {
-        if let Some(word) = self.input.get(..self.at).and_then(|before| before.last_chunk()) {
-            let left = self.left & 63;
-            self.buffer |= u64::from_le_bytes(*word) >> left;
-            self.at = self.at.wrapping_sub(((63 - left) >> 3) as usize);
-            self.left = left | 0x38;
-        } else {
-            self.refill_at_start();
+    pub(super) fn word(&self) -> u64 {
+        let end = self.left.wrapping_add(7) >> 3;
+        match self.input.get(..end).and_then(|before| before.last_chunk()) {
+            Some(word) => u64::from_le_bytes(*word) << (self.left.wrapping_neg() & 7),
+            None => self.last_word(),
         }
     }
 
+    /// The next bits as long as there are eight bytes; behind them a 1, so that the zeros shifted in
+    /// behind that tell how many were consumed.
+    #[inline(always)]
+    pub(super) fn marked_word(&self) -> Option<u64> {
+        let end = self.left.wrapping_add(7) >> 3;
+        let word = u64::from_le_bytes(*self.input.get(..end)?.last_chunk()?);
+        Some((word | 1) << (self.left.wrapping_neg() & 7))
+    }
+
+    /// Drops what was shifted out of a marked word.
+    #[inline(always)]
+    pub(super) fn advance(&mut self, marked: u64) {
+        // The word began at a whole byte.
+        self.left = (self.left.wrapping_add(7) & !7).wrapping_sub(marked.trailing_zeros() as usize);
+    }
+
+    /// The bits before the first whole word, and zeros.
     #[cold]
     #[inline(never)]
-    fn refill_at_start(&mut self) {
-        self.left &= 63;
-        while self.left < 56 {
-            if let Some(at) = self.at.checked_sub(1) {
-                let byte = self.input.get(at).copied().unwrap_or(0);
-                self.buffer |= u64::from(byte) << (56 - self.left);
-                self.at = at;
-            } else {
-                self.past += 1;
-            }
-            self.left += 8;
-        }
+    fn last_word(&self) -> u64 {
+        let Some(before) = self.input.get(..self.left.div_ceil(8)).filter(|_| !self.is_past_start()) else {
+            return 0;
+        };
+        let mut word = [0; 8];
+        word[8 - before.len().min(8)..].copy_from_slice(&before[before.len().saturating_sub(8)..]);
+        u64::from_le_bytes(word) << (self.left.wrapping_neg() & 7)
     }
 
-    /// The highest `count` bits, at most 56.
-    #[inline(always)]
-    pub(super) fn peek(&self, count: u32) -> usize {
-        // In two steps, because 64 is no shift.
-        (self.buffer >> 1 >> (63_u32.wrapping_sub(count) & 63)) as usize
-    }
-
-    /// Drops `count` bits, at most what the last refill left.
+    /// Drops `count` bits.
     #[inline(always)]
     pub(super) fn consume(&mut self, count: u32) {
-        self.buffer <<= count & 63;
-        self.left = self.left.wrapping_sub(count);
+        self.left = self.left.wrapping_sub(count as usize);
     }
 
-    /// Takes `count` bits, at most what the last refill left.
+    /// Takes `count` bits, at most 32.
     #[inline(always)]
-    pub(super) fn take(&mut self, count: u32) -> usize {
-        let bits = self.peek(count);
+    pub(super) fn take(&mut self, count: u32) -> u32 {
+        let bits = top(self.word(), count);
         self.consume(count);
         bits
     }
 
     /// Whether bits before the beginning have been consumed.
     pub(super) fn is_past_start(&self) -> bool {
-        self.past * 8 > (self.left & 63) as usize
+        self.left.cast_signed() < 0
     }
 
     /// Whether exactly all bits have been consumed.
     pub(super) fn is_used_up(&self) -> bool {
-        self.at == 0 && self.past * 8 == (self.left & 63) as usize
+        self.left == 0
     }
+}
+
+/// The highest `count` bits of `word`, at most 32.
+#[inline(always)]
+pub(super) fn top(word: u64, count: u32) -> u32 {
+    // In two steps, because 64 is no shift.
+    (word >> 1 >> (!count & 63)) as u32
 }

@@ -94,25 +94,17 @@ impl Huffman {
 
     /// Decodes what is left of a stream.
     fn decode_rest(&self, mut bits: Backward<'_>, output: &mut [u8]) -> Option<()> {
-        let mut groups = output.chunks_exact_mut(4);
-        for group in &mut groups {
-            bits.refill();
+        // A word is good for four codes.
+        for group in output.chunks_mut(4) {
+            let mut word = bits.word();
             for slot in group {
-                *slot = self.symbol(&mut bits);
+                let entry = self.table[(word >> (64 - self.bits)) as usize & ((1 << MAX_BITS) - 1)];
+                word <<= entry >> 8 & 63;
+                bits.consume(u32::from(entry >> 8));
+                *slot = entry as u8;
             }
         }
-        bits.refill();
-        for slot in groups.into_remainder() {
-            *slot = self.symbol(&mut bits);
-        }
         bits.is_used_up().then_some(())
-    }
-
-    #[inline(always)]
-    fn symbol(&self, bits: &mut Backward<'_>) -> u8 {
-        let entry = self.table[bits.peek(self.bits) & ((1 << MAX_BITS) - 1)];
-        bits.consume(u32::from(entry >> 8));
-        entry as u8
     }
 
     /// Decodes four streams, each of which fills its quarter of `output`; `None` if one does not.
@@ -131,7 +123,7 @@ impl Huffman {
         if self.bits == USUAL_BITS {
             self.decode_together(&mut lanes);
         }
-        lanes.into_iter().try_for_each(|lane| self.decode_rest(lane.bits(), lane.output))
+        lanes.into_iter().try_for_each(|lane| self.decode_rest(lane.bits, lane.output))
     }
 
     /// Decodes four streams side by side until one of them or of the outputs comes near its end.
@@ -140,7 +132,7 @@ impl Huffman {
         let [a, b, c, d] = lanes;
         let mut done = 0;
         while let (Some(mut a_bits), Some(mut b_bits), Some(mut c_bits), Some(mut d_bits)) =
-            (a.word(), b.word(), c.word(), d.word())
+            (a.bits.marked_word(), b.bits.marked_word(), c.bits.marked_word(), d.bits.marked_word())
         {
             let (Some(a_out), Some(b_out), Some(c_out), Some(d_out)) =
                 (a.room(done), b.room(done), c.room(done), d.room(done))
@@ -153,10 +145,10 @@ impl Huffman {
                 c_out[index] = next(table, &mut c_bits);
                 d_out[index] = next(table, &mut d_bits);
             }
-            a.advance(a_bits);
-            b.advance(b_bits);
-            c.advance(c_bits);
-            d.advance(d_bits);
+            a.bits.advance(a_bits);
+            b.bits.advance(b_bits);
+            c.bits.advance(c_bits);
+            d.bits.advance(d_bits);
             done += STEP;
         }
         for lane in lanes {
@@ -179,43 +171,18 @@ fn next(table: &[u16; 1 << USUAL_BITS], word: &mut u64) -> u8 {
 
 /// One of four streams and what it fills.
 struct Lane<'a> {
-    input: &'a [u8],
-    /// The bytes from here on are consumed, and `skipped` bits of those before.
-    at: usize,
-    skipped: u32,
+    bits: Backward<'a>,
     output: &'a mut [u8],
 }
 
 impl<'a> Lane<'a> {
     fn new(input: &'a [u8], output: &'a mut [u8]) -> Option<Self> {
-        let last = *input.last()?;
-        let skipped = last.leading_zeros() + 1;
-        (last != 0).then_some(Self { input, at: input.len(), skipped, output })
+        Some(Self { bits: Backward::new(input)?, output })
     }
 
     #[inline(always)]
     fn room(&mut self, done: usize) -> Option<&mut [u8; STEP]> {
         self.output.get_mut(done..)?.first_chunk_mut()
-    }
-
-    /// The next bits, from the highest; behind them a 1, so that the zeros shifted in behind that
-    /// tell how many were consumed.
-    #[inline(always)]
-    fn word(&self) -> Option<u64> {
-        let word = u64::from_le_bytes(*self.input.get(..self.at)?.last_chunk()?);
-        Some((word | 1) << (self.skipped & 63))
-    }
-
-    /// Drops what was consumed of a word.
-    #[inline(always)]
-    fn advance(&mut self, word: u64) {
-        let consumed = word.trailing_zeros();
-        self.at = self.at.wrapping_sub((consumed >> 3) as usize);
-        self.skipped = consumed & 7;
-    }
-
-    fn bits(&self) -> Backward<'a> {
-        Backward::skipping(self.input, self.at, self.skipped)
     }
 }
 
@@ -225,14 +192,13 @@ fn read_weights(input: &[u8], weights: &mut [u8; 256]) -> Option<usize> {
     let mut table = [(0_u8, 0_u32, 0_u32); MAX_STATES];
     distribution.for_each_state(|state, symbol, bits, base| table[state] = (symbol, bits, base));
     let mut bits = Backward::new(input.get(size..)?)?;
-    let mut states = [bits.take(distribution.log), bits.take(distribution.log)];
+    let mut states = [bits.take(distribution.log) as usize, bits.take(distribution.log) as usize];
     let mut count = 0;
     // The states take turns until the bits do not suffice for the next; the other has one more.
     while count < 254 {
         let (symbol, more, base) = table[states[count % 2] & (MAX_STATES - 1)];
         weights[count] = symbol;
-        bits.refill();
-        let next = bits.take(more) + base as usize;
+        let next = (bits.take(more) + base) as usize;
         count += 1;
         if bits.is_past_start() {
             weights[count] = table[states[count % 2] & (MAX_STATES - 1)].0;

@@ -1,6 +1,6 @@
 //! The sequences of a Zstandard block: how many literals, then how long a match, from how far back.
 
-use super::backward::Backward;
+use super::backward::{Backward, top};
 use super::fse::{Distribution, MAX_STATES};
 use crate::Want;
 use crate::copy::{SLACK, exact_match, wild_literals, wild_match};
@@ -62,9 +62,28 @@ const KINDS: [Kind; 3] = [
     Kind { codes: &MATCH_LENGTHS, max_log: 9, predefined: &MATCH_LENGTH_COUNTS, predefined_log: 6 },
 ];
 
-/// What a state stands for: the value's base in the low 32 bits, then 16 bits of the next state's
-/// base, the number of bits added to that, and the number of bits added to the value.
-type Entry = u64;
+/// What a state stands for.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    /// The value, less its extra bits.
+    value: u32,
+    /// The next state, less its bits.
+    next: u16,
+    /// How many bits of the next state follow.
+    next_bits: u8,
+    /// How many bits of the value follow.
+    extra: u8,
+}
+
+impl Entry {
+    const NONE: Self = Self { value: 0, next: 0, next_bits: 0, extra: 0 };
+
+    /// The state that follows, whose bits are the highest of `word`.
+    #[inline(always)]
+    fn next(self, word: u64) -> usize {
+        usize::from(self.next).wrapping_add(top(word, u32::from(self.next_bits)) as usize)
+    }
+}
 
 /// The states of one code.
 #[derive(Debug)]
@@ -76,17 +95,15 @@ struct Table {
 }
 
 impl Table {
-    const EMPTY: Self = Self { entries: [0; MAX_STATES], log: 0, set: false };
+    const EMPTY: Self = Self { entries: [Entry::NONE; MAX_STATES], log: 0, set: false };
 
     fn build(&mut self, distribution: &Distribution, codes: &[(u32, u8)]) {
         self.log = distribution.log;
         let entries = &mut self.entries;
         distribution.for_each_state(|state, symbol, bits, base| {
             let (value, extra) = codes.get(usize::from(symbol)).copied().unwrap_or((0, 0));
-            entries[state & (MAX_STATES - 1)] = u64::from(value)
-                | u64::from(base as u16) << 32
-                | u64::from(bits) << 48
-                | u64::from(extra) << 56;
+            entries[state & (MAX_STATES - 1)] =
+                Entry { value, next: base as u16, next_bits: bits as u8, extra };
         });
     }
 
@@ -94,16 +111,6 @@ impl Table {
     fn entry(&self, state: usize) -> Entry {
         self.entries[state & (MAX_STATES - 1)]
     }
-}
-
-#[inline(always)]
-fn extra(entry: Entry) -> u32 {
-    (entry >> 56) as u32
-}
-
-#[inline(always)]
-fn next_state(entry: Entry, bits: &mut Backward<'_>) -> usize {
-    (entry >> 32) as u16 as usize + bits.take((entry >> 48) as u32 & 0xff)
 }
 
 /// The codes of the last block, and the last three offsets.
@@ -205,7 +212,7 @@ impl Sequences {
                     let (&symbol, rest) = input.split_first()?;
                     let (value, extra) = *kind.codes.get(usize::from(symbol))?;
                     table.log = 0;
-                    table.entries[0] = u64::from(value) | u64::from(extra) << 56;
+                    table.entries[0] = Entry { value, extra, ..Entry::NONE };
                     input = rest;
                 }
                 2 => {
@@ -232,7 +239,7 @@ impl Sequences {
         count: usize,
         target: &mut Target<'_>,
     ) -> Result<()> {
-        let states = self.tables.each_ref().map(|table| bits.take(table.log));
+        let states = self.tables.each_ref().map(|table| bits.take(table.log) as usize);
         let mut reader = Reader { tables: &self.tables, bits, states, offsets: self.offsets };
         let mut batch = [Sequence::default(); BATCH];
         let (mut left, mut used) = (sequences, 0);
@@ -279,32 +286,37 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Reads as many sequences as `batch` has places; no state follows the last one of a block.
+    /// Reads as many sequences as `batch` has places; no states follow the last one of a block.
     #[inline(never)]
     fn read(&mut self, batch: &mut [Sequence], last: bool) {
         let [lengths, distances, matches] = self.tables;
         let [mut length_state, mut distance_state, mut match_state] = self.states;
         let mut bits = self.bits;
         let mut offsets = self.offsets;
-        let mut left = batch.len();
-        for sequence in batch {
-            bits.refill();
+        let followed = batch.len() - usize::from(last);
+        for (index, sequence) in batch.iter_mut().enumerate() {
             let length_entry = lengths.entry(length_state);
             let distance_entry = distances.entry(distance_state);
             let match_entry = matches.entry(match_state);
-            let (mut literals, mut matched) = (length_entry as u32, match_entry as u32);
-            let value = (distance_entry as u32).wrapping_add(bits.take(extra(distance_entry)) as u32);
-            // Most lengths are short and have no extra bits.
-            if extra(match_entry) > 0 {
-                matched += bits.take(extra(match_entry)) as u32;
-            }
+            let (offset_extra, match_extra, length_extra) = (
+                u32::from(distance_entry.extra),
+                u32::from(match_entry.extra),
+                u32::from(length_entry.extra),
+            );
+            // All bits are cut out of one word, the next states' at once behind the extra bits.
+            let mut word = bits.word();
+            let value = distance_entry.value.wrapping_add(top(word, offset_extra));
+            word <<= offset_extra & 63;
+            let matched = match_entry.value.wrapping_add(top(word, match_extra));
+            word <<= match_extra & 63;
+            bits.consume(offset_extra.wrapping_add(match_extra));
             // The states take 26 bits at most.
-            if extra(distance_entry) + extra(match_entry) + extra(length_entry) > 30 {
-                bits.refill();
+            if offset_extra.wrapping_add(match_extra).wrapping_add(length_extra) > 30 {
+                word = bits.word();
             }
-            if extra(length_entry) > 0 {
-                literals += bits.take(extra(length_entry)) as u32;
-            }
+            let literals = length_entry.value.wrapping_add(top(word, length_extra));
+            word <<= length_extra & 63;
+            bits.consume(length_extra);
             let offset = if value > 3 {
                 offsets = [value - 3, offsets[0], offsets[1]];
                 value - 3
@@ -312,11 +324,15 @@ impl Reader<'_> {
                 again(&mut offsets, value - u32::from(literals != 0))
             };
             *sequence = Sequence { literals, matched, offset };
-            left -= 1;
-            if left > 0 || !last {
-                length_state = next_state(length_entry, &mut bits);
-                match_state = next_state(match_entry, &mut bits);
-                distance_state = next_state(distance_entry, &mut bits);
+            if index < followed {
+                length_state = length_entry.next(word);
+                word <<= length_entry.next_bits & 63;
+                match_state = match_entry.next(word);
+                word <<= match_entry.next_bits & 63;
+                distance_state = distance_entry.next(word);
+                let nexts =
+                    [length_entry, match_entry, distance_entry].map(|entry| u32::from(entry.next_bits));
+                bits.consume(nexts[0].wrapping_add(nexts[1]).wrapping_add(nexts[2]));
             }
         }
         self.bits = bits;
