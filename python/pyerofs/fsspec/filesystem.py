@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from fsspec.spec import AbstractFileSystem
-
-from pyerofs.errors import CorruptImage, ErofsError, ask
+from pyerofs._core import Inode
+from pyerofs.errors import CorruptImage, ask
 from pyerofs.image import Image
 from pyerofs.image import open as open_image
 
 from .blobs import blob
 from .file import ErofsFile
+from .read_only import ReadOnlyFileSystem
+from .trouble import OnError, pass_on, unless_missing
 
 _Value = TypeVar("_Value")
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from pyerofs._core import Inode
     from pyerofs.entry import Entry
 
     Info = dict[str, Any]
-    OnError = str | Callable[[OSError], object] | None
     Make = Callable[[str, Inode], _Value]
     _Step = tuple[str, dict[str, _Value], dict[str, _Value]]
 
@@ -36,11 +34,8 @@ __all__ = ["ErofsFileSystem"]
 
 _TYPES = {stat.S_IFREG: "file", stat.S_IFDIR: "directory"}
 
-#: Errors that say that there is no such entry, rather than that the image is broken.
-_MISSING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
-
-class ErofsFileSystem(AbstractFileSystem):
+class ErofsFileSystem(ReadOnlyFileSystem):
     """A read-only filesystem over one image.
 
     Instances may be used from several threads at once. They can be pickled where their arguments can, so by
@@ -86,7 +81,6 @@ class ErofsFileSystem(AbstractFileSystem):
             raise ValueError("which image? give fo=..., or chain its place: erofs://PATH::file://IMAGE")
         self._own = not isinstance(fo, Image)
         if isinstance(fo, Image):
-            #: The open image.
             self.image = fo
             self._source_key: Callable[[], str] = partial(str, fo.name)
             return
@@ -128,6 +122,10 @@ class ErofsFileSystem(AbstractFileSystem):
     def _inode(self, path: str, *, follow: bool = True) -> Inode:
         return ask(path, self.image.core.resolve, os.fsencode(path), follow)
 
+    def _unread(self, path: str, nid: int) -> Inode:
+        """Ask once more for an inode that a listing could not read, for the reason."""
+        return ask(path, self.image.core.inode, nid)
+
     def _facts(self, name: str, inode: Inode) -> Info:
         """What an inode says, under fsspec's names."""
         mode = inode.mode
@@ -151,7 +149,7 @@ class ErofsFileSystem(AbstractFileSystem):
         info = self._facts(name, inode)
         if info["islink"]:
             info["destination"] = os.fsdecode(ask(name, self.image.core.read_link, inode.nid))
-            target = _unless_missing(partial(self._inode, name), None)
+            target = unless_missing(partial(self._inode, name), None)
             info["size"] = 0 if target is None else target.size
         return info
 
@@ -174,7 +172,7 @@ class ErofsFileSystem(AbstractFileSystem):
     def _mode(self, path: Any, *, follow: bool = True) -> int:
         """The type and permissions of an entry, 0 if there is none."""
         path = self._strip_protocol(path)
-        inode = _unless_missing(partial(self._inode, path, follow=follow), None)
+        inode = unless_missing(partial(self._inode, path, follow=follow), None)
         return 0 if inode is None else inode.mode
 
     def exists(self, path: Any, **_options: Any) -> bool:
@@ -226,13 +224,6 @@ class ErofsFileSystem(AbstractFileSystem):
 
     # Directories
 
-    def _children(self, path: str, nid: int) -> Iterator[tuple[str, str, Inode]]:
-        """Yield name, path and inode of the entries of a directory."""
-        core, base = self.image.core, f"{path}/" if path else ""
-        for name, child, inode in ask(path, core.list, nid, True):
-            # One that could not be read with the others is asked for once more, for the reason.
-            yield name, base + name, inode or ask(base + name, core.inode, child)
-
     def ls(self, path: Any, detail: bool = True, **_options: Any) -> Any:
         """List a directory, or the file itself: dicts as of :meth:`info`, or paths without ``detail``.
 
@@ -245,8 +236,15 @@ class ErofsFileSystem(AbstractFileSystem):
         inode = self._inode(path)
         if not stat.S_ISDIR(inode.mode):
             return [self.info(path)] if detail else [path]
-        children = self._children(path, inode.nid)
-        return [self._child(name, child) if detail else name for _, name, child in children]
+        base = f"{path}/" if path else ""
+        children = ask(path, self.image.core.list, inode.nid, detail)
+        if not detail:
+            return [base + name for name, _, _ in children]
+        # One that could not be read with the others is asked for once more, for the reason.
+        asked = self.image.core.inode
+        return [
+            self._child(base + name, known or ask(base + name, asked, nid)) for name, nid, known in children
+        ]
 
     def walk(
         self,
@@ -271,7 +269,7 @@ class ErofsFileSystem(AbstractFileSystem):
         Raises:
             CorruptImage: a directory can't be read, or is reached a second time.
         """
-        make = self._child if detail else _path_only
+        make = self._child if detail else path_only
         for here, directories, others in self._steps(path, maxdepth, topdown, on_error, make):
             if detail:
                 yield here, directories, others
@@ -298,9 +296,9 @@ class ErofsFileSystem(AbstractFileSystem):
                 continue
             here, depth = item
             try:
-                directories, others = self._listing(here, entered, make)
+                directories, others = self._listing(here, entered, on_error, make)
             except OSError as error:
-                _pass_on(error, on_error, missing_is_fine=depth == 1)
+                pass_on(error, on_error, missing_is_fine=depth == 1)
                 continue
             if topdown:
                 yield here, directories, others
@@ -311,7 +309,7 @@ class ErofsFileSystem(AbstractFileSystem):
                 waiting.extend((base + name, depth + 1) for name in reversed(directories))
 
     def _listing(
-        self, path: str, entered: set[int], make: Make[_Value]
+        self, path: str, entered: set[int], on_error: OnError, make: Make[_Value]
     ) -> tuple[dict[str, _Value], dict[str, _Value]]:
         """The directories and the rest in `path`, by name; what is no directory holds itself, as ""."""
         top = self._inode(path)
@@ -321,12 +319,37 @@ class ErofsFileSystem(AbstractFileSystem):
             message = "the directory is reached a second time, so the tree loops"
             raise CorruptImage(CorruptImage.default_errno, message, path, nid=top.nid)
         entered.add(top.nid)
+        base = f"{path}/" if path else ""
         directories: dict[str, _Value] = {}
         others: dict[str, _Value] = {}
-        for name, child, inode in self._children(path, top.nid):
-            kind = directories if stat.S_ISDIR(inode.mode) else others
-            kind[name] = make(child, inode)
+        for name, nid, known in ask(path, self.image.core.list, top.nid, True):
+            try:
+                inode = known or self._unread(base + name, nid)
+                kind = directories if stat.S_ISDIR(inode.mode) else others
+                kind[name] = make(base + name, inode)
+            except OSError as error:
+                pass_on(error, on_error)
         return directories, others
+
+    def _below(self, path: str, on_error: OnError) -> Iterator[tuple[str, Inode]]:
+        """Every entry below a directory, walked in Rust; what is no directory is below itself."""
+        try:
+            top = self._inode(path)
+            if not stat.S_ISDIR(top.mode):
+                yield path, self._inode(path, follow=False)
+                return
+            scan = ask(path, self.image.core.scan, top.nid, os.fsencode(f"/{path}" if path else ""))
+        except OSError as error:
+            pass_on(error, on_error, missing_is_fine=True)
+            return
+        while batch := scan.next():
+            for name, found in batch:
+                if isinstance(found, Inode):
+                    yield name[1:], found
+                elif isinstance(found, OSError):
+                    pass_on(found, on_error)
+                else:
+                    raise found
 
     def find(
         self,
@@ -347,14 +370,22 @@ class ErofsFileSystem(AbstractFileSystem):
         """
         path = self._strip_protocol(path)
         on_error = options.get("on_error")
-        make = self._child if detail else _path_only
+        make = self._child if detail else path_only
         found: dict[str, Any] = {}
         if withdirs and path and self.isdir(path):
             found[path] = self.info(path)
-        for here, directories, others in self._steps(path, maxdepth, True, on_error, make):
-            base = f"{here}/" if here else ""
-            for kind in (directories, others) if withdirs else (others,):
-                found.update((base + name if name else here, value) for name, value in kind.items())
+        if maxdepth is None:
+            for name, inode in self._below(path, on_error):
+                if withdirs or not stat.S_ISDIR(inode.mode):
+                    try:
+                        found[name] = make(name, inode)
+                    except OSError as error:
+                        pass_on(error, on_error)
+        else:
+            for here, directories, others in self._steps(path, maxdepth, True, on_error, make):
+                base = f"{here}/" if here else ""
+                for kind in (directories, others) if withdirs else (others,):
+                    found.update((base + name if name else here, value) for name, value in kind.items())
         return {name: found[name] for name in sorted(found)} if detail else sorted(found)
 
     def du(
@@ -388,6 +419,33 @@ class ErofsFileSystem(AbstractFileSystem):
             file.seek(first)
             return file.read(max(0, last - first)) or b""
 
+    def cat(self, path: Any, recursive: bool = False, on_error: str = "raise", **options: Any) -> Any:
+        """Return a file's bytes, or a dict of them for several paths, a pattern or, recursively, a directory.
+
+        Several files are read by all processors at once.
+
+        Args:
+            path: a path, a pattern, or a list of them.
+            recursive: whether to take all files below.
+            on_error: ``"raise"``, ``"omit"`` or, to find the exception in the dict, ``"return"``.
+            options: ``start`` and ``end``, as for :meth:`cat_file`.
+        """
+        paths = self.expand_path(path, recursive=recursive)
+        if recursive:
+            paths = [name for name in paths if not self.isdir(name)]
+        elif not isinstance(path, list) and paths == [self._strip_protocol(path)]:
+            return self.cat_file(paths[0], **options)
+        if options:
+            return super().cat(paths, on_error=on_error, **options)
+        found: dict[str, Any] = {}
+        with self.image.read_many(paths) as files:
+            for name, content in files:
+                if not isinstance(content, OSError) or on_error == "return":
+                    found[name] = content
+                elif on_error == "raise":
+                    raise content
+        return found
+
     def cat_ranges(
         self,
         paths: list[Any],
@@ -411,52 +469,7 @@ class ErofsFileSystem(AbstractFileSystem):
         entry = self._entry(path)
         return ErofsFile(self, self._strip_protocol(path), entry, block_size)
 
-    # What would modify
 
-    def _refuse(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-        """Refuse: an image is never written to.
-
-        Raises:
-            OSError: (``EROFS``) always.
-        """
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS), self.image.name)
-
-    mkdir = makedir = makedirs = mkdirs = rmdir = rm = rm_file = _rm = delete = _refuse
-    mv = move = rename = cp = copy = cp_file = put = put_file = upload = _refuse
-    pipe = pipe_file = write_bytes = write_text = touch = chmod = link = symlink = _refuse
-    start_transaction = end_transaction = _refuse
-
-    @property
-    def transaction(self) -> NoReturn:
-        """Refused, as all that would modify.
-
-        Raises:
-            OSError: (``EROFS``) always.
-        """
-        self._refuse()
-
-
-def _path_only(path: str, _inode: Inode) -> str:
+def path_only(path: str, _inode: Inode) -> str:
     """What a walk keeps of an entry when nobody asks for more."""
     return path
-
-
-def _unless_missing(question: Callable[[], _Value], default: _Value) -> _Value:
-    """The answer, or `default` where there is no such entry. Other trouble is raised."""
-    try:
-        return question()
-    except OSError as error:
-        if error.errno in _MISSING and not isinstance(error, ErofsError):
-            return default
-        raise
-
-
-def _pass_on(error: OSError, on_error: OnError, *, missing_is_fine: bool) -> None:
-    """Do with an error of a walk what the caller wants."""
-    if callable(on_error):
-        on_error(error)
-    elif on_error is None:
-        if not missing_is_fine or error.errno not in _MISSING:
-            raise error
-    elif on_error != "omit":
-        raise error
