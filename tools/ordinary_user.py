@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib.metadata
 import importlib.util
 import os
 import shutil
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 UID = 64321
 # The directories of the users that this process has made and not yet removed.
 DIRECTORIES: set[Path] = set()
-PACKAGES = ("click", "rich", "markdown_it", "mdurl", "pygments")
+PACKAGES = ("click", "rich", "markdown_it", "mdurl", "pygments", "fsspec")
 FUSE = Path("/dev/fuse")
 # Who holds a lock on it uses the open device; its content is the mode to put back.
 FUSE_USERS = Path("/run/pyerofs-open-fuse")
@@ -167,6 +168,11 @@ def copy_packages(target: Path) -> Path:
             continue
         source = Path(next(iter(found.submodule_search_locations)))
         shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+    # The entry points, by which others find the package.
+    for file in importlib.metadata.distribution("pyerofs").files or []:
+        if file.name in ("METADATA", "entry_points.txt"):
+            (target / "pyerofs.dist-info").mkdir(exist_ok=True)
+            shutil.copy(file.locate(), target / "pyerofs.dist-info" / file.name)
     for path in [target, *target.rglob("*")]:
         path.chmod(0o755 if path.is_dir() or path.suffix == ".so" else 0o644)
     return target
