@@ -17,7 +17,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find crates -name '*.rs' -o -name Cargo.toml)
-PYTHON_DIRS := python tests tools benchmarks demo
+PYTHON_DIRS := python tests tools benchmarks demo docs/examples
 
 # The virtual environment's programs are found first, and no setting of the caller's reaches into it.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
