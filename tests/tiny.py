@@ -80,15 +80,21 @@ def image(
     extra_devices: int = 0,
     label: bytes = b"tiny",
     slots: bytes = b"",
+    algorithms: int = 0,
+    configs: bytes = b"",
     tail: bytes = b"",
 ) -> bytes:
-    """An image of these inodes, the root first; `slots` is the device table, `tail` more blocks."""
+    """An image of these inodes, the root first.
+
+    `slots` is the device table, `configs` the records of the compression `algorithms`, `tail` more blocks.
+    """
     superblock = struct.pack(
         "<IIIBBHQQIIII16s16sIHHHBBIQBBHIQQ",
         *(MAGIC, 0, compat, 12, 0, 0, len(nodes), EPOCH, 0, len(nodes) + 1, 1, 0),
-        *(UUID, label, incompat, 0, extra_devices, 16 if extra_devices else 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0),
+        *(UUID, label, incompat, algorithms, extra_devices, 16 if extra_devices else 0),
+        *bytes(10),
     )
-    first = bytes(SUPERBLOCK) + superblock
+    first = bytes(SUPERBLOCK) + superblock + configs
     first = first.ljust(16 * 128, b"\0") + slots if slots else first
     made = bytearray(first.ljust(BLOCK, b"\0"))
     for node in nodes:
