@@ -84,7 +84,7 @@ class Mkfs:
 MKFS = [
     Mkfs("plain"),
     Mkfs("no-inline-tails", ("-E^inline_data",)),
-    Mkfs("compact", ("-Eforce-inode-compact",), times=False, cannot=frozenset({"owners"})),
+    Mkfs("compact", ("-Eforce-inode-compact",), times=False, cannot=frozenset({"owners", "corners"})),
     Mkfs("extended", ("-Eforce-inode-extended",)),
     Mkfs("block-map", ("--chunksize=4096", "-Eforce-inode-blockmap")),
     Mkfs("chunk-indexes", ("--chunksize=16384", "-Eforce-chunk-indexes")),

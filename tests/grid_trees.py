@@ -88,7 +88,7 @@ def a_bit_of_everything(root: Path) -> None:
         os.setxattr(path, "user.com.example.everywhere", b"the same on each")
         os.setxattr(path, f"user.number{number}", prose(number, number * 7))
     (root / "prose-100.txt").chmod(0o4711)
-    os.chown(root / "prose-4096.txt", 70_000, 80_000)
+    os.chown(root / "prose-4096.txt", 7000, 8000)
     os.mkfifo(root / "fifo")
     os.mknod(root / "device", stat.S_IFCHR | 0o600, os.makedev(8, 300))
 
