@@ -46,12 +46,6 @@ pub enum FormatError {
         /// The whole format.
         found: u16,
     },
-    /// `h_advise` has bits that are not defined.
-    #[error("h_advise {found:#06x} has unknown bits")]
-    UnknownAdvise {
-        /// The whole of `h_advise`.
-        found: u16,
-    },
     /// A compression algorithm is not defined.
     #[error("compression algorithm {found} is not defined")]
     UnknownAlgorithm {

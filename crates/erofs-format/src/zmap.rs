@@ -8,8 +8,6 @@ use bitflags::bitflags;
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::FormatError;
-
 /// The map header lies at a multiple of this behind inode and xattrs.
 pub const MAP_HEADER_ALIGN: u64 = 8;
 /// A full index starts this many bytes behind the start of the map header: the header and 8
@@ -69,7 +67,7 @@ impl MapHeader {
 }
 
 bitflags! {
-    /// `h_advise` (kernel: `Z_EROFS_ADVISE_*`).
+    /// `h_advise` (kernel: `Z_EROFS_ADVISE_*`). Linux ignores bits that it does not know.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
     pub struct Advise: u16 {
         /// In a compact index: there are packs of 2-byte entries.
@@ -93,14 +91,6 @@ impl Advise {
     /// Bytes of an extent record, if `EXTENTS`: the code is in the place of `BIG_PCLUSTER_*`.
     pub const fn extent_record_size(self) -> u64 {
         4 << ((self.bits() >> 1) & 3)
-    }
-}
-
-impl TryFrom<u16> for Advise {
-    type Error = FormatError;
-
-    fn try_from(found: u16) -> Result<Self, FormatError> {
-        Self::from_bits(found).ok_or(FormatError::UnknownAdvise { found })
     }
 }
 
