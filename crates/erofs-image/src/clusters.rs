@@ -18,6 +18,11 @@ use crate::error::Result;
 /// Threads that need different clusters seldom meet in one of so many parts.
 const SHARDS: usize = 16;
 
+/// Buffers of clusters that were given up, kept for the next ones: fresh memory costs the system
+/// about as much time as decoding LZ4 into it. How many, and how large at most.
+const SPARES: usize = 4;
+const LARGEST_SPARE: usize = 1 << 20;
+
 /// What an entry costs besides its bytes.
 const OVERHEAD: u64 = 256;
 
@@ -43,6 +48,7 @@ pub(crate) struct Clusters {
     hasher: RandomState,
     budget: u64,
     used: AtomicU64,
+    spares: Mutex<Vec<Vec<u8>>>,
 }
 
 #[derive(Debug, Default)]
@@ -88,7 +94,20 @@ impl Clusters {
             hasher: RandomState::new(),
             budget,
             used: AtomicU64::new(0),
+            spares: Mutex::default(),
         }
+    }
+
+    /// A buffer of `len` bytes, whatever is in them, to decode a cluster into.
+    pub(crate) fn buffer(&self, len: usize) -> Vec<u8> {
+        let mut spares = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
+        // Not a much larger one, which would be paid for as long as the cluster is kept.
+        let fits = |spare: &Vec<u8>| (len..=len.saturating_mul(2)).contains(&spare.capacity());
+        let found = spares.iter().position(fits).map(|index| spares.swap_remove(index));
+        drop(spares);
+        let mut bytes = found.unwrap_or_default();
+        bytes.resize(len, 0);
+        bytes
     }
 
     /// The first `len` bytes of a cluster or more, if they are here now.
@@ -189,10 +208,27 @@ impl Clusters {
                 break;
             }
             let number = first.wrapping_add(turn) % SHARDS as u64;
-            let freed = self.locked(usize::try_from(number).unwrap_or_default()).give_up_one();
-            idle = if freed == 0 { idle + 1 } else { 0 };
-            self.used.fetch_sub(freed, Ordering::Relaxed);
+            let given_up = self.locked(usize::try_from(number).unwrap_or_default()).give_up_one();
+            match given_up {
+                Some(bytes) => {
+                    self.used.fetch_sub(cost(&bytes), Ordering::Relaxed);
+                    self.keep_buffer(bytes);
+                    idle = 0;
+                }
+                None => idle += 1,
+            }
         }
+    }
+
+    fn keep_buffer(&self, bytes: Decoded) {
+        let Some(bytes) = Arc::into_inner(bytes).filter(|bytes| bytes.capacity() <= LARGEST_SPARE) else {
+            return;
+        };
+        let mut spares = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
+        if spares.len() == SPARES {
+            spares.swap_remove(0);
+        }
+        spares.push(bytes);
     }
 
     #[cfg(test)]
@@ -202,22 +238,24 @@ impl Clusters {
 }
 
 impl Shard {
-    /// Gives up the cluster that has not been used for longest, about, and says what it cost. None
-    /// if all have been used since the last time.
-    fn give_up_one(&mut self) -> u64 {
+    /// Gives up the cluster that has not been used for longest, about. None if all have been used
+    /// since the last time.
+    fn give_up_one(&mut self) -> Option<Decoded> {
         for _ in 0..self.order.len() {
-            let Some(key) = self.order.pop_front() else { break };
-            if let Some(Entry::Kept { hot, bytes }) = self.entries.get_mut(&key) {
-                if !*hot {
-                    let freed = cost(bytes);
-                    self.entries.remove(&key);
-                    return freed;
+            let key = self.order.pop_front()?;
+            match self.entries.get_mut(&key) {
+                Some(Entry::Kept { hot, .. }) if *hot => {
+                    *hot = false;
+                    self.order.push_back(key);
                 }
-                *hot = false;
-                self.order.push_back(key);
+                Some(Entry::Kept { .. }) => match self.entries.remove(&key) {
+                    Some(Entry::Kept { bytes, .. }) => return Some(bytes),
+                    _ => return None,
+                },
+                _ => (),
             }
         }
-        0
+        None
     }
 }
 

@@ -226,7 +226,7 @@ impl<'a> Encoded<'a> {
             // is not, and in the packed inode the neighbours are other files' fragments.
             let all = known || self.is_packed() || len > cluster.llen / 2 || cluster.llen <= SMALL;
             let len = if all { cluster.llen } else { len.next_power_of_two().max(SMALL).min(cluster.llen) };
-            let mut bytes = vec![0; len];
+            let mut bytes = self.image.clusters().buffer(len);
             self.decode(tools, work, cluster, &mut bytes)?;
             Ok(bytes)
         };
