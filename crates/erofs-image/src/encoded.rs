@@ -66,9 +66,9 @@ struct Cluster {
     at: ZAt,
     plen: u32,
     algorithm: Algorithm,
-    /// How long the extent is, and whether the cluster decodes to more than that.
+    /// How long the extent is, and whether the cluster may decode to more than that.
     llen: usize,
-    partial: bool,
+    longer: bool,
     /// Bytes that will be wanted behind the cluster's beginning.
     ahead: u64,
 }
@@ -151,7 +151,10 @@ impl<'a> Encoded<'a> {
             ZPlace::Pcluster { at, plen, format: ZFormat::Coded(algorithm), partial } => {
                 let llen = usize::try_from(extent.llen).unwrap_or(usize::MAX);
                 let ahead = ahead.saturating_add(skip);
-                let cluster = Cluster { at, plen, algorithm, llen, partial, ahead };
+                // Linux stops decoding these two where the extent ends, and never looks whether the
+                // stream does: mkfs.erofs has made such images, and they mount.
+                let longer = partial || matches!(algorithm, Algorithm::Deflate | Algorithm::Zstd);
+                let cluster = Cluster { at, plen, algorithm, llen, longer, ahead };
                 self.fill_decoded(tools, work, &cluster, usize::try_from(skip).unwrap_or(usize::MAX), part)
             }
         }
@@ -262,7 +265,7 @@ impl<'a> Encoded<'a> {
         let block_size = u64::from(image.block_size());
         let first_block = usize::try_from(block_size - position % block_size).unwrap_or_default();
         let input = if padded { skip_padding(input, first_block).map_err(failed)? } else { input };
-        let whole = padded && !cluster.partial && output.len() == cluster.llen;
+        let whole = padded && !cluster.longer && output.len() == cluster.llen;
         let codec = image.codec(algorithm, nid)?;
         tools
             .decoder
@@ -343,7 +346,7 @@ impl Cluster {
             ZAt::Inline { space: Space::Primary, position } => (Some(0), position),
             ZAt::Inline { space: Space::Metabox, position } => (None, position),
         };
-        let exact = (!self.partial).then_some(self.llen);
+        let exact = (!self.longer).then_some(self.llen);
         ClusterKey { blob, position, plen: self.plen, algorithm: self.algorithm, exact }
     }
 }

@@ -6,7 +6,8 @@ use std::io::Write;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use erofs_format::zmap::{Advise, LI_HOLE, LI_PARTIAL_REF, LclusterType};
+use erofs_format::compression::Algorithms;
+use erofs_format::zmap::{Advise, LI_D0_CBLKCNT, LI_HOLE, LI_PARTIAL_REF, LclusterType};
 use erofs_image::{
     Algorithm, Corruption, Error, FileSource, Image, Inode, Limits, OpenOptions, Piece, Place, Reader,
     Scratch,
@@ -169,6 +170,38 @@ fn an_extent_may_be_a_part_of_what_its_cluster_decodes_to() {
         matches!(failed, Err(Error::Corrupt { what: Corruption::Decode { .. }, .. })),
         "whatever is cached"
     );
+}
+
+#[test]
+fn deflate_and_zstandard_may_decode_to_more_than_the_extent_as_in_linux() {
+    let data = pattern(9000);
+    let size = u16::try_from(data.len()).unwrap();
+    let head = |kind| Map::default().head(kind, 0, 20).next(1, 3).next(2, 2);
+    // A last, stored block, after its length also the other way round.
+    let deflate = [&[1][..], &size.to_le_bytes(), &(!size).to_le_bytes(), &data].concat();
+    // One frame with its size in two bytes, of one raw block.
+    let block = (u32::from(size) << 3 | 1).to_le_bytes();
+    let zstd = [&0xFD2F_B528_u32.to_le_bytes()[..], &[0x60], &(size - 256).to_le_bytes(), &block[..3], &data];
+    for (number, stream) in [(2, deflate), (3, zstd.concat())] {
+        let mut builder = Builder::with_root(12, &[("f", 64, 1)]);
+        builder.algorithms(Algorithms::all());
+        for (index, block) in right_aligned(&stream, 3 * 4096).chunks(4096).enumerate() {
+            builder.put_block(20 + index as u64, block);
+        }
+        for (nid, size) in [(64, 9000), (96, 8500), (128, 9001)] {
+            let mut map = Map::default().advise(Advise::BIG_PCLUSTER_1);
+            map.header.h_algorithmtype = number;
+            map.entries = head(LclusterType::Head1).entries;
+            map.entries[1].di_u = (u32::from(LI_D0_CBLKCNT | 3) | 2 << 16).into();
+            map.entries[2].di_u = (1 << 16 | 2).into();
+            builder.put_file(nid, size, &map);
+        }
+        let image = builder.open().unwrap();
+        check(&image, &image.inode(64).unwrap(), &data);
+        check(&image, &image.inode(96).unwrap(), &data[..8500]);
+        let failed = read_all(&image, &image.inode(128).unwrap());
+        assert!(matches!(failed, Err(Error::Corrupt { what: Corruption::Decode { .. }, .. })), "too little");
+    }
 }
 
 #[test]

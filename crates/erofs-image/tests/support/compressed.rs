@@ -120,8 +120,11 @@ impl Builder {
         for (bit, size) in [(0, 14_u16), (1, 14), (2, 6), (3, 6)] {
             if algorithms.bits() & 1 << bit != 0 {
                 let mut record = vec![0; usize::from(size)];
-                if bit == 1 {
-                    record[..4].copy_from_slice(&(8_u32 << 20).to_le_bytes());
+                match bit {
+                    1 => record[..4].copy_from_slice(&(8_u32 << 20).to_le_bytes()),
+                    // Windows of 64 KiB.
+                    3 => record[1] = 6,
+                    _ => (),
                 }
                 records.extend(size.to_le_bytes());
                 records.extend(record);
