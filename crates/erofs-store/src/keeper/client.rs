@@ -176,12 +176,23 @@ impl KeeperClient {
     /// Hands the keeper a blob. Doesn't wait. The keeper closes it after
     /// [`KeeperClient::unregister_source`].
     pub fn register_source(&self, source: BorrowedFd<'_>) -> Result<SourceId> {
+        self.register(source, false)
+    }
+
+    /// Hands the keeper bytes of a file that lie in no blob as they are, for one [`Publish`]: a regular file (a
+    /// memfd), or the reading end of a pipe, whose bytes then have to be written while the publish is under way
+    /// and are taken in order. Unregister it as soon as the publish was sent.
+    pub fn hand_over(&self, bytes: BorrowedFd<'_>) -> Result<SourceId> {
+        self.register(bytes, true)
+    }
+
+    fn register(&self, source: BorrowedFd<'_>, handed: bool) -> Result<SourceId> {
         let mut state = self.inner.state();
         // The last number stands for holes.
         let number = state.last_source.checked_add(1).filter(|number| *number < u32::MAX);
         let id = SourceId(number.ok_or(Error::Protocol("no number is left for a source"))?);
         state.last_source = id.0;
-        self.inner.send(&mut state, Request::Source { id }.encode(), Some(source))?;
+        self.inner.send(&mut state, Request::Source { id, handed }.encode(), Some(source))?;
         Ok(id)
     }
 

@@ -34,6 +34,7 @@ const UNMOUNT: u8 = 4;
 const PUBLISH: u8 = 5;
 const PIECES: u8 = 6;
 const FLUSH: u8 = 7;
+const HANDED: u8 = 8;
 
 const HAS_CLAIM: u8 = 1;
 const HAS_MORE: u8 = 2;
@@ -41,9 +42,10 @@ const HAS_MORE: u8 = 2;
 /// What a server asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
-    /// The packet carries the source's descriptor.
+    /// The packet carries the source's descriptor. `handed`: it holds bytes of one file, not a blob.
     Source {
         id: SourceId,
+        handed: bool,
     },
     ForgetSource {
         id: SourceId,
@@ -131,7 +133,10 @@ impl Request {
     /// The packet of any request but a publish, which may take several.
     pub(crate) fn encode(&self) -> Vec<u8> {
         match self {
-            Self::Source { id } => [&[SOURCE][..], &id.0.to_le_bytes()].concat(),
+            Self::Source { id, handed } => {
+                let kind = if *handed { HANDED } else { SOURCE };
+                [&[kind][..], &id.0.to_le_bytes()].concat()
+            }
             Self::ForgetSource { id } => [&[FORGET_SOURCE][..], &id.0.to_le_bytes()].concat(),
             Self::Mount { call, key, sources, name } => {
                 let mut packet = vec![MOUNT];
@@ -163,7 +168,7 @@ impl Request {
     pub(crate) fn decode(packet: &[u8]) -> Result<Self> {
         let mut reader = Reader(packet);
         let request = match reader.byte()? {
-            SOURCE => Self::Source { id: SourceId(reader.u32()?) },
+            kind @ (SOURCE | HANDED) => Self::Source { id: SourceId(reader.u32()?), handed: kind == HANDED },
             FORGET_SOURCE => Self::ForgetSource { id: SourceId(reader.u32()?) },
             MOUNT => {
                 let call = reader.u64()?;
@@ -325,7 +330,8 @@ mod tests {
     fn requests() -> Vec<Request> {
         let key = ImageKey([9; 32]);
         vec![
-            Request::Source { id: SourceId(1) },
+            Request::Source { id: SourceId(1), handed: false },
+            Request::Source { id: SourceId(2), handed: true },
             Request::ForgetSource { id: SourceId(2) },
             Request::Mount {
                 call: 3,

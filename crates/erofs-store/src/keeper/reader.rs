@@ -111,12 +111,13 @@ impl Reader<'_> {
             return Err(Error::Protocol("a descriptor that nobody asked for, or none"));
         }
         match request {
-            Request::Source { id } => {
+            Request::Source { id, handed } => {
                 let Some(descriptor) = descriptor else { return Err(Error::Protocol("no descriptor")) };
                 if self.sources.len() >= MAX_HELD || self.sources.contains_key(&id) {
                     return Err(Error::Protocol("too many sources, or one twice"));
                 }
-                self.sources.insert(id, Source::new(descriptor).ok().map(Arc::new));
+                let source = if handed { Source::handed(descriptor) } else { Source::new(descriptor) };
+                self.sources.insert(id, source.ok().map(Arc::new));
             }
             Request::ForgetSource { id } => {
                 self.sources.remove(&id);
@@ -201,7 +202,8 @@ impl Reader<'_> {
         }
     }
 
-    /// Believes nothing: every piece lies in a blob of this image, and they add up to the size.
+    /// Believes nothing: every piece lies in a blob of this image, or in what was handed over for one file, and they
+    /// add up to the size.
     fn check(&self, call: u64, file: File) -> Result<Job, Errno> {
         let mounted = self.images.get(&file.image).ok_or(Errno::INVAL)?;
         let mut left = file.size;
@@ -210,10 +212,10 @@ impl Reader<'_> {
             let (part, len) = match piece {
                 Piece::Hole { len } => (Part::Hole { len }, len),
                 Piece::Data { source: id, offset, len } => {
-                    if !mounted.sources.contains(&id) {
+                    let source = self.sources.get(&id).cloned().flatten().ok_or(Errno::BADF)?;
+                    if !source.is_handed() && !mounted.sources.contains(&id) {
                         return Err(Errno::BADF);
                     }
-                    let source = self.sources.get(&id).cloned().flatten().ok_or(Errno::BADF)?;
                     if !source.holds(offset, len) {
                         return Err(Errno::IO);
                     }

@@ -1,4 +1,4 @@
-//! A blob that the keeper was handed.
+//! A blob that the keeper was handed, or the bytes of one file that lie in no blob as they are.
 
 use rustix::fs::Advice;
 use rustix::fs::FileType;
@@ -22,15 +22,26 @@ const FOLIO: u64 = 2 << 20;
 /// How many runs are remembered; a file of more is forgotten and begun anew.
 const MAX_RUNS: usize = 1 << 16;
 
-/// A blob, read by offset only.
+/// A blob, read by offset only; or a file's bytes, which may come in order through a pipe.
 #[derive(Debug)]
 pub(crate) struct Source {
     file: OwnedFd,
     size: u64,
     page: u64,
+    kind: Kind,
     /// Cleared by the first attempt that failed: the answer holds for the whole filesystem.
     clones: AtomicBool,
     used: Mutex<Used>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// A blob of images.
+    Blob,
+    /// A file's bytes, in memory.
+    Memory,
+    /// A file's bytes, of which so many have come through a pipe.
+    Pipe(Mutex<u64>),
 }
 
 /// What was read and need not be cached any more.
@@ -95,7 +106,25 @@ impl Source {
             _ => return Err(Errno::INVAL),
         };
         let page = rustix::param::page_size() as u64;
-        Ok(Self { file, size, page, clones: AtomicBool::new(true), used: Mutex::default() })
+        let clones = AtomicBool::new(true);
+        Ok(Self { file, size, page, kind: Kind::Blob, clones, used: Mutex::default() })
+    }
+
+    /// Takes a regular file (a memfd) or a pipe that holds bytes of one file. There is nothing to share extents with.
+    pub(crate) fn handed(file: OwnedFd) -> Result<Self, Errno> {
+        let stat = rustix::fs::fstat(&file)?;
+        let (kind, size) = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => (Kind::Memory, crate::dir::size(&stat)),
+            // One that ends early is met as a short read.
+            FileType::Fifo => (Kind::Pipe(Mutex::default()), u64::MAX),
+            _ => return Err(Errno::INVAL),
+        };
+        Ok(Self { file, size, page: 1, kind, clones: AtomicBool::new(false), used: Mutex::default() })
+    }
+
+    /// Whether it is no blob but bytes for one file.
+    pub(crate) fn is_handed(&self) -> bool {
+        !matches!(self.kind, Kind::Blob)
     }
 
     /// Whether the range lies in the blob as it was when it was handed over.
@@ -105,6 +134,15 @@ impl Source {
 
     /// Fills the whole buffer; a blob that has become shorter is an I/O error.
     pub(crate) fn read_exact(&self, mut buffer: &mut [u8], mut offset: u64) -> Result<(), Errno> {
+        if let Kind::Pipe(position) = &self.kind {
+            let mut position = position.lock().unwrap_or_else(PoisonError::into_inner);
+            // Reading begins anew when an object was evicted meanwhile; what came through the pipe is gone.
+            if *position != offset {
+                return Err(Errno::SPIPE);
+            }
+            *position = offset.saturating_add(buffer.len() as u64);
+            return read_on(&self.file, buffer);
+        }
         while !buffer.is_empty() {
             match rustix::io::pread(&self.file, &mut *buffer, offset) {
                 Ok(0) => return Err(Errno::IO),
@@ -124,6 +162,9 @@ impl Source {
     /// A run that begins on a page is a file's own to its last page, padding and all; one that does
     /// not may share its first and last page with metadata, which is wanted again.
     pub(crate) fn done_with(&self, offset: u64, len: u64) {
+        if self.is_handed() {
+            return;
+        }
         let Some(end) = offset.checked_add(len).and_then(|end| end.checked_next_multiple_of(self.page))
         else {
             return;
@@ -172,6 +213,19 @@ impl Source {
     pub(crate) fn sync(&self) -> Result<(), Errno> {
         rustix::fs::fdatasync(&self.file)
     }
+}
+
+/// Fills the whole buffer from a pipe; one that ends before is an I/O error.
+fn read_on(pipe: &OwnedFd, mut buffer: &mut [u8]) -> Result<(), Errno> {
+    while !buffer.is_empty() {
+        match rustix::io::read(pipe, &mut *buffer) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(read) => buffer = buffer.get_mut(read..).unwrap_or_default(),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
 }
 
 impl AsFd for Source {
@@ -223,6 +277,22 @@ mod tests {
         assert_eq!(runs(page + 1, 10), []);
         assert_eq!(runs(page + 1, 3 * page), [(2 * page, 4 * page)]);
         assert_eq!(runs(u64::MAX - 5, 5), []);
+    }
+
+    #[test]
+    fn a_pipe_gives_a_file_s_bytes_once_and_in_order() {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        std::io::Write::write_all(&mut writer, b"0123456789").unwrap();
+        drop(writer);
+        let source = Source::handed(reader.into()).unwrap();
+        assert!(source.is_handed() && !source.may_clone() && source.holds(0, 1 << 40));
+        let mut buffer = [0; 4];
+        assert_eq!(source.read_exact(&mut buffer, 0), Ok(()));
+        assert_eq!(&buffer, b"0123");
+        assert_eq!(source.read_exact(&mut buffer, 0), Err(Errno::SPIPE), "what was read is gone");
+        assert_eq!(source.read_exact(&mut buffer, 4), Ok(()));
+        assert_eq!(source.read_exact(&mut buffer, 8), Err(Errno::IO), "it ends early");
+        assert!(Source::handed(std::fs::File::open("/dev/zero").unwrap().into()).is_err());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Files become objects, honestly or not at all.
 
+use crate::common::LONG;
 use crate::common::Setup;
 use crate::common::blob;
 use crate::common::bytes;
@@ -11,6 +12,7 @@ use erofs_store::Outcome;
 use erofs_store::Piece;
 use erofs_store::Publish;
 use std::fs;
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 
@@ -34,6 +36,44 @@ fn a_file_is_published_under_both_names_and_then_made_durable() {
     keeper.client.flush().unwrap();
     assert_eq!(inode(&fresh).0, inode(&setup.object(&digest)).0, "one inode, so one page cache");
     assert_eq!(setup.domain.facts(&key(1)).unwrap().get(42), Some(digest));
+    keeper.end();
+}
+
+#[test]
+fn bytes_that_lie_in_no_blob_are_handed_over_in_memory_or_through_a_pipe() {
+    let setup = Setup::new();
+    let keeper = setup.keeper();
+    let (blob, _) = blob(setup.root.path(), &[b"compressed"]);
+    keeper.mount(key(1), &blob);
+    let content = bytes(3, 300_000);
+    let digest = sha256(&content);
+
+    let memory = rustix::fs::memfd_create("file", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+    fs::File::from(memory.try_clone().unwrap()).write_all(&content).unwrap();
+    let source = keeper.client.hand_over(memory.as_fd()).unwrap();
+    let publish = whole(key(1), 1, Some(digest), source, 0, content.len());
+    let answer = keeper.start_publish(&publish);
+    keeper.client.unregister_source(source);
+    assert_eq!(answer.recv_timeout(LONG).unwrap(), Outcome::Published(digest));
+
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let source = keeper.client.hand_over(reader.as_fd()).unwrap();
+    let answer = keeper.start_publish(&whole(key(1), 2, None, source, 0, content.len()));
+    keeper.client.unregister_source(source);
+    drop(reader);
+    writer.write_all(&content).unwrap();
+    drop(writer);
+    assert_eq!(answer.recv_timeout(LONG).unwrap(), Outcome::Published(digest));
+    assert_eq!(inode(&setup.by_nid(&key(1), 1)).0, inode(&setup.by_nid(&key(1), 2)).0, "one object");
+
+    // Whoever stops in the middle has published nothing.
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let source = keeper.client.hand_over(reader.as_fd()).unwrap();
+    let answer = keeper.start_publish(&whole(key(1), 3, None, source, 0, content.len()));
+    writer.write_all(&content[..1000]).unwrap();
+    drop(writer);
+    assert!(matches!(answer.recv_timeout(LONG).unwrap(), Outcome::Io(_)));
+    assert!(!setup.by_nid(&key(1), 3).exists());
     keeper.end();
 }
 
