@@ -91,7 +91,7 @@ impl LazyFs {
                 Made::Object(_) => reply.negative(Duration::ZERO),
                 // For ever, since overlayfs keeps the file that it found: if its name went away when the object comes, whoever has
                 // it open would get ESTALE. Once the object is there the metadata layer doesn't redirect here any more.
-                Made::FalseClaim | Made::Unshared | Made::NotYet => reply.entry(&Entry::forever(node, attr)),
+                Made::Refused | Made::Unshared | Made::NotYet => reply.entry(&Entry::forever(node, attr)),
             }
         });
     }
@@ -134,7 +134,7 @@ impl Filesystem for LazyFs {
 
     fn open(&self, request: &Request, _flags: u32, reply: Reply) {
         match self.opened(request) {
-            Ok(inode) if self.sharing.is_false(inode.nid) => reply.error(Errno::UCLEAN),
+            Ok(inode) if self.sharing.is_refused(inode.nid) => reply.error(Errno::UCLEAN),
             Ok(_) => reply.open(0, OpenFlags::KEEP_CACHE | OpenFlags::NOFLUSH),
             Err(errno) => reply.error(errno),
         }

@@ -18,7 +18,7 @@ use crate::log::Log;
 use crate::meta::MetaFs;
 use crate::passthrough::PassthroughFs;
 use crate::plain::PlainFs;
-use crate::sharing::Sharing;
+use crate::sharing::{Decoders, Sharing};
 use crate::ticker::Ticker;
 use crate::tree::Tree;
 
@@ -34,6 +34,7 @@ pub(crate) struct Sharer {
     pub(crate) _lock: DomainLock,
     pub(crate) keeper: Arc<KeeperClient>,
     pub(crate) ticker: Arc<Ticker>,
+    pub(crate) decoders: Arc<Decoders>,
 }
 
 /// Opens the image whose descriptors are `fds`: its own, then its devices'.
@@ -50,7 +51,7 @@ pub(crate) fn open_image(request: &ImageRequest, fds: Vec<OwnedFd>) -> Result<Im
     let options = OpenOptions {
         devices: sources.collect(),
         offset: request.offset,
-        profile: Profile::Plain,
+        profile: Profile::Full,
         ..OpenOptions::default()
     };
     Image::open(primary, options).map_err(|source| Error::Image { path: request.path.clone(), source })

@@ -57,7 +57,7 @@ impl PassthroughFs {
 
     /// Opens an inode in the mode that it has, or in the one that `made` allows.
     fn opened(&self, nid: u64, made: Made, reply: Reply) {
-        if made == Made::FalseClaim {
+        if made == Made::Refused {
             return reply.error(Errno::UCLEAN);
         }
         let mut state = self.lock();

@@ -69,6 +69,7 @@ pub fn main(config_json: &str) -> Result<()> {
                 domain,
                 keeper: Arc::new(KeeperClient::new(keeper)?),
                 ticker: Arc::new(Ticker::start().map_err(|error| Error::io("thread", error))?),
+                decoders: Arc::default(),
             })
         }
         (None, None) => None,

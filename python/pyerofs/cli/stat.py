@@ -64,7 +64,7 @@ def _facts(entry: Entry) -> dict[str, Any]:
 
 
 def _extents(entry: Entry) -> list[dict[str, int | str | None]] | None:
-    """Return where the data lies; None for compressed data, which is not read yet."""
+    """Return where the data lies; None for a layout that is not known here."""
     try:
         found = entry.extents()
     except UnsupportedFeature:

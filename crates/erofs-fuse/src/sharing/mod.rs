@@ -4,6 +4,9 @@
 //! false is remembered as false. Requests that wait for the keeper are kept apart from the event loops: each is called back exactly
 //! once, by the keeper's answer, when its patience ends or when its caller is being killed, whichever comes first.
 
+mod decoders;
+mod publish;
+
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -11,11 +14,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use erofs_image::{Image, Inode, Place};
-use erofs_store::{
-    Digest, Facts, ImageKey, ImageMount, KeeperClient, Objects, Outcome, Piece, Publish, SourceId,
-};
+use erofs_image::{Image, Inode};
+use erofs_store::{Digest, Facts, ImageKey, ImageMount, KeeperClient, Objects, Outcome, SourceId};
 use fuse_dev::Request;
+
+pub(crate) use self::decoders::Decoders;
 
 use crate::error::{Error, Result};
 use crate::log::Log;
@@ -36,7 +39,7 @@ const SLOWEST_RATE: u64 = 50 << 20;
 const TELLING_SIZE: u64 = 4 << 20;
 
 /// The longest list of pieces that is handed to the keeper; a file in more is served unshared.
-const MAX_PIECES: usize = 1 << 16;
+pub(crate) const MAX_PIECES: usize = 1 << 16;
 
 /// The most pieces of all files that are being made: what is not sent yet waits in memory, and an image of a few hundred kB can have
 /// any number of files of [`MAX_PIECES`].
@@ -57,8 +60,9 @@ const TRY_AGAIN: Duration = Duration::from_secs(30);
 pub(crate) enum Made {
     /// The object is there and holds this file's bytes.
     Object(Digest),
-    /// The image claims a fingerprint that its bytes don't have.
-    FalseClaim,
+    /// The image claims a fingerprint that the file's bytes don't have, or it claims one for
+    /// bytes that can't be decoded.
+    Refused,
     /// There is none, and there may never be one: no room, too fragmented, the keeper failed.
     Unshared,
     /// There is none yet: it is being made in the background.
@@ -81,6 +85,7 @@ pub(crate) struct Sharing {
     objects: Objects,
     keeper: Arc<KeeperClient>,
     ticker: Arc<Ticker>,
+    decoders: Arc<Decoders>,
     image: Arc<Image>,
     key: ImageKey,
     /// The keeper's names for the image and its devices, by blob index.
@@ -101,7 +106,7 @@ struct State {
     present: HashMap<u64, Digest>,
     /// Files that the keeper published for this mount.
     linked: HashSet<u64>,
-    false_claims: HashSet<u64>,
+    refused: HashSet<u64>,
     failed: HashMap<u64, Instant>,
     flights: HashMap<u64, Flight>,
     /// Pieces of all flights together.
@@ -162,7 +167,7 @@ impl Sharing {
         name: &str,
         log: Arc<Log>,
     ) -> Result<Arc<Self>> {
-        let Sharer { domain, keeper, ticker, .. } = sharer;
+        let Sharer { domain, keeper, ticker, decoders, .. } = sharer;
         let mut sources = Vec::new();
         let mut bytes = 0_u64;
         while let Some(blob) = image.blob(sources.len()) {
@@ -178,6 +183,7 @@ impl Sharing {
             objects: domain.objects(),
             keeper: Arc::clone(keeper),
             ticker: Arc::clone(ticker),
+            decoders: Arc::clone(decoders),
             image,
             key,
             sources,
@@ -220,8 +226,8 @@ impl Sharing {
     }
 
     /// Whether the image's claim about this file turned out false.
-    pub(crate) fn is_false(&self, nid: u64) -> bool {
-        self.lock().false_claims.contains(&nid)
+    pub(crate) fn is_refused(&self, nid: u64) -> bool {
+        self.lock().refused.contains(&nid)
     }
 
     /// Calls back once with what became of the file's object, which `request` waits for. The object is made also if nobody waits for
@@ -245,9 +251,9 @@ impl Sharing {
             drop(state);
             return callback(Made::Object(digest));
         }
-        if state.false_claims.contains(&nid) {
+        if state.refused.contains(&nid) {
             drop(state);
-            return callback(Made::FalseClaim);
+            return callback(Made::Refused);
         }
         if state.failed.get(&nid).is_some_and(|since| now.duration_since(*since) < TRY_AGAIN) {
             drop(state);
@@ -309,59 +315,6 @@ impl Sharing {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands the file to the keeper.
-    fn publish(&self, inode: &Inode) {
-        let nid = inode.nid;
-        let publish = match self.request(inode) {
-            Ok(Some(publish)) => publish,
-            Ok(None) => return self.landed(nid, Outcome::NoSpace),
-            Err(error) => {
-                self.log.line(&error);
-                return self.landed(nid, Outcome::Io(error.errno()));
-            }
-        };
-        if !self.lock().admit(nid, publish.pieces.len()) {
-            return self.landed(nid, Outcome::NoSpace);
-        }
-        let myself = self.myself.clone();
-        self.keeper.publish(&publish, move |outcome| {
-            if let Some(sharing) = myself.upgrade() {
-                sharing.landed(nid, outcome);
-            }
-        });
-    }
-
-    /// Where the file's bytes are; `None` if they are in too many pieces.
-    fn request(&self, inode: &Inode) -> erofs_image::Result<Option<Publish>> {
-        let claimed = self.image.fingerprint(inode)?.map(Digest);
-        let mut pieces = Vec::new();
-        let mut at = 0;
-        while at < inode.size {
-            let extent = self.image.map(inode, at)?;
-            // A run of no bytes would never end; the reader gives none, and if it did the file would be left unshared.
-            let Some(next) = extent.logical.checked_add(extent.len).filter(|next| *next > at) else {
-                return Ok(None);
-            };
-            let len = next.min(inode.size) - at;
-            if pieces.len() == MAX_PIECES {
-                return Ok(None);
-            }
-            pieces.push(match extent.place {
-                Place::Hole => Piece::Hole { len },
-                Place::Raw { blob, offset } => {
-                    let Some(source) = self.sources.get(blob) else { return Ok(None) };
-                    let offset = offset.checked_add(at - extent.logical);
-                    let Some(offset) = offset else { return Ok(None) };
-                    Piece::Data { source: *source, offset, len }
-                }
-                // The keeper copies bytes as they lie; it decodes none.
-                _ => return Ok(None),
-            });
-            at = next;
-        }
-        Ok(Some(Publish { image: self.key, nid: inode.nid, claimed, size: inode.size, pieces }))
-    }
-
     /// Takes the keeper's answer.
     fn landed(&self, nid: u64, outcome: Outcome) {
         let made = match outcome {
@@ -371,7 +324,7 @@ impl Sharing {
             }
             Outcome::Mismatch { found } => {
                 self.log.line(format_args!("nid {nid}: the image claims another fingerprint than sha256:{found}, which its bytes have; the file is refused"));
-                Made::FalseClaim
+                Made::Refused
             }
             Outcome::NoSpace => Made::Unshared,
             Outcome::Io(errno) => {
@@ -382,6 +335,11 @@ impl Sharing {
                 Made::Unshared
             }
         };
+        self.ended(nid, made);
+    }
+
+    /// Ends a flight: who waits for it is told.
+    fn ended(&self, nid: u64, made: Made) {
         let mut state = self.lock();
         match made {
             Made::Object(digest) => {
@@ -389,8 +347,8 @@ impl Sharing {
                 state.linked.insert(nid);
                 state.failed.remove(&nid);
             }
-            Made::FalseClaim => {
-                state.false_claims.insert(nid);
+            Made::Refused => {
+                state.refused.insert(nid);
             }
             _ => {
                 state.failed.insert(nid, Instant::now());
