@@ -87,6 +87,8 @@ def check(row: Mkfs, case: Case, trees: Trees, peers: Peers, tmp_path: Path) -> 
     """Make one image, and ask our reader and this machine's kernel."""
     if case.name in row.cannot:
         pytest.skip("mkfs.erofs or tar can't take this tree")
+    if isinstance(row, Row) and row.damaged:
+        pytest.skip(f"only the newest kernel is asked: {row.damaged}")
     source, snapshot = trees.get(case)
     made = row.make(peers, source, tmp_path)
     ours = read_by_us(made)
