@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import io
 import multiprocessing
@@ -10,6 +11,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import fsspec
 import pytest
+from fsspec.asyn import AsyncFileSystem
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
@@ -459,6 +462,9 @@ class Counting(MemoryFileSystem):
     pseudo_dirs = [""]  # noqa: RUF012
     requests: list[tuple[int, int]] = []  # noqa: RUF012
     lock = threading.Lock()
+    delay = 0.0
+    waiting = 0
+    most_waiting = 0
 
     @classmethod
     def _strip_protocol(cls, path: Any) -> Any:
@@ -467,8 +473,14 @@ class Counting(MemoryFileSystem):
     def cat_file(self, path: Any, start: int | None = None, end: int | None = None, **_options: Any) -> bytes:
         assert start is not None
         assert end is not None
+        kind = type(self)
         with self.lock:
             self.requests.append((start, end))
+            kind.waiting += 1
+            kind.most_waiting = max(kind.most_waiting, kind.waiting)
+        time.sleep(self.delay)
+        with self.lock:
+            kind.waiting -= 1
         with self.open(path, "rb") as file:
             file.seek(start)
             return bytes(file.read(end - start))
@@ -479,8 +491,30 @@ def store(path: str) -> Iterator[type[Counting]]:
     fsspec.register_implementation("counting", Counting, clobber=True)
     Counting().pipe("/bucket/tree.erofs", Path(path).read_bytes())
     Counting.requests.clear()
+    Counting.most_waiting = 0
     yield Counting
     Counting.store.clear()
+    Counting.delay = 0.0
+
+
+class Asynchronous(AsyncFileSystem):
+    """A store whose methods are coroutines, as those of s3fs and of fsspec's own HTTP filesystem."""
+
+    protocol = "asynchronous"
+
+    @classmethod
+    def _strip_protocol(cls, path: Any) -> Any:
+        return path.removeprefix("asynchronous:/")
+
+    async def _info(self, path: str, **_options: Any) -> dict[str, Any]:
+        await asyncio.sleep(0)
+        return {"name": path, "size": os.stat(path).st_size, "type": "file"}
+
+    async def _cat_file(
+        self, path: str, start: int | None = None, end: int | None = None, **_options: Any
+    ) -> bytes:
+        await asyncio.sleep(0)
+        return Path(path).read_bytes()[start:end]
 
 
 def test_the_entry_point_finds_the_class() -> None:
@@ -574,7 +608,76 @@ def test_a_remote_image_is_read_by_few_ranges(store: type[Counting], tmp_path: P
     assert sum(end - start for start, end in store.requests) <= 2 << 18
     store.requests.clear()
     assert fs.cat_file("big") == big
-    assert len(store.requests) <= 80
+    assert len(store.requests) <= 4
+
+
+def test_many_files_of_a_remote_image_are_asked_for_at_once(store: type[Counting], tmp_path: Path) -> None:
+    names = [f"file{number}" for number in range(32)]
+    (tmp_path / "tree").mkdir()
+    for name in names:
+        (tmp_path / "tree" / name).write_bytes(name.encode() * 10_000)
+    pyerofs.build(tmp_path / "tree", tmp_path / "image")
+    Counting().pipe("/bucket/many.erofs", (tmp_path / "image").read_bytes())
+    fs = fsspec.filesystem("erofs", fo="counting://bucket/many.erofs", block_size=4096)
+    assert fs.find("") == sorted(names)
+    store.delay = 0.01
+    store.most_waiting = 0
+    assert fs.cat_ranges([f"{name}" for name in names], 40_000, 40_007) == [
+        (name.encode() * 10_000)[40_000:40_007] for name in names
+    ]
+    assert store.most_waiting > 2
+    store.most_waiting = 0
+    assert fs.cat(names) == {name: name.encode() * 10_000 for name in names}
+    assert store.most_waiting > 2
+    with pytest.raises(FileNotFoundError):
+        fs.cat_ranges([*names, "missing"], 0, 1, on_error="raise")
+
+
+def test_an_open_file_of_a_remote_image_asks_for_much_at_once(store: type[Counting], tmp_path: Path) -> None:
+    big = os.urandom(8 << 20)
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/big").write_bytes(big)
+    pyerofs.build(tmp_path / "tree", tmp_path / "image")
+    Counting().pipe("/bucket/big.erofs", (tmp_path / "image").read_bytes())
+    fs = fsspec.filesystem("erofs", fo="counting://bucket/big.erofs")
+    with fs.open("big") as file:
+        store.requests.clear()
+        assert b"".join(iter(lambda: file.read(5000), b"")) == big
+    assert len(store.requests) <= 8
+
+
+# Asynchronous neighbours
+
+
+def test_an_image_in_an_asynchronous_store_is_read_by_every_way(path: str) -> None:
+    fsspec.register_implementation("asynchronous", Asynchronous, clobber=True)
+    with fsspec.open(f"erofs://data/bytes::asynchronous:/{path}") as file:
+        assert file.read() == CONTENT
+    fs = fsspec.filesystem("erofs", fo=f"asynchronous:/{path}")
+    assert fs.cat(["data/bytes", "lines.txt"]) == {"data/bytes": CONTENT, "lines.txt": b"one\ntwo\nthree\n"}
+    assert fs.cat_ranges(["data/bytes"] * 20, list(range(20)), 30) == [CONTENT[n:30] for n in range(20)]
+    assert pickle.loads(pickle.dumps(fs)).cat_file("lines.txt") == b"one\ntwo\nthree\n"
+
+    async def inside() -> bytes:
+        # Whoever calls from a loop of his own blocks it, but is answered.
+        return bytes(fs.cat_file("data/deep/er/file.csv"))
+
+    assert asyncio.run(inside()) == b"a,b\n1,2\n3,4\n"
+
+
+def test_it_can_be_made_asynchronous(path: str) -> None:
+    wrapper = pytest.importorskip("fsspec.implementations.asyn_wrapper")
+
+    async def ask() -> list[Any]:
+        fs = wrapper.AsyncFileSystemWrapper(fsspec.filesystem("erofs", fo=path), asynchronous=True)
+        several = asyncio.gather(*(fs._cat_file("data/bytes", start, start + 2) for start in range(20)))
+        return [await several, await fs._find("data/deep"), (await fs._info("lines.txt"))["size"]]
+
+    assert asyncio.run(ask()) == [
+        [CONTENT[start : start + 2] for start in range(20)],
+        ["data/deep/er/file.csv"],
+        14,
+    ]
 
 
 def test_a_replaced_image_is_seen_by_the_next_instance(path: str, tmp_path: Path) -> None:
@@ -621,6 +724,12 @@ def test_a_filesystem_survives_json_and_pickle(path: str) -> None:
         assert opened.read() == b"one\ntwo\nthree\n"
 
 
+def test_an_open_image_travels_as_its_path(path: str) -> None:
+    with pyerofs.open(path) as image:
+        copy = pickle.loads(pickle.dumps(ErofsFileSystem(image)))
+    assert copy.cat_file("lines.txt") == b"one\ntwo\nthree\n"
+
+
 def test_a_file_object_does_not_travel(path: str) -> None:
     with open(path, "rb") as file, pytest.raises(TypeError):
         pickle.dumps(ErofsFileSystem(file))
@@ -663,6 +772,24 @@ def test_the_cache_of_blocks_is_bounded() -> None:
     assert [start for start, _ in asked] == [0, 1000, 2000, 3000, 1000]
     assert source.read_at(0, 100_000) == data
     assert asked[-1] == (0, 100_000)
+
+
+def test_who_reads_on_gets_more_at_once() -> None:
+    data, asked = os.urandom(100_500), list[tuple[int, int]]()
+    source = counted(data, asked, block_size=1000, cache_bytes=128_000)
+    read = b"".join(source.read_at(start, 300) for start in range(0, len(data), 300))
+    assert read == data
+    lengths = [end - start for start, end in asked]
+    assert lengths[:6] == [1000, 2000, 4000, 8000, 8000, 8000]
+    assert sum(lengths) == len(data)  # nothing twice
+
+
+def test_who_jumps_gets_what_is_asked_for_and_no_more() -> None:
+    data, asked = os.urandom(100_000), list[tuple[int, int]]()
+    source = counted(data, asked, block_size=1000, cache_bytes=128_000)
+    for start in (50_000, 10_000, 90_000, 30_000):
+        source.read_at(start, 10)
+    assert [end - start for start, end in asked] == [1000] * 4
 
 
 def test_a_failed_request_is_tried_again() -> None:

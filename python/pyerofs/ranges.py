@@ -23,6 +23,8 @@ __all__ = ["RangeSource"]
 
 #: A request that spans more blocks than this goes past the cache: it would only push everything else out.
 _MOST_BLOCKS = 16
+#: Readers that each go on where they stopped, and are told apart.
+_STREAMS = 16
 
 
 class RangeSource:
@@ -30,7 +32,8 @@ class RangeSource:
 
     Metadata is small and lies close together, so reading happens in whole blocks, and the blocks used last
     are kept. Two threads that want the same block cause one request; neighbouring blocks that are missing
-    are one request too. What spans more than 16 blocks is fetched as it is and not kept.
+    are one request too. Who goes on where the last request ended gets twice as much at once, up to a
+    sixteenth of the cache. What spans more than 16 blocks is fetched as it is and not kept.
 
     Args:
         fetch: called as ``fetch(start, end)``; returns the bytes from ``start`` up to ``end``, all of them.
@@ -63,6 +66,8 @@ class RangeSource:
         """Start with nothing kept and nothing under way."""
         self._lock = threading.Lock()
         self._blocks: OrderedDict[int, Future[bytes]] = OrderedDict()
+        # By the block at which a reader would go on: how many blocks its last request had.
+        self._streams: OrderedDict[int, int] = OrderedDict()
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Return at most ``length`` bytes from ``offset``; less only at the end.
@@ -78,36 +83,50 @@ class RangeSource:
             return self._fetched(offset, end)
         blocks, missing = self._claim(first, last)
         if missing:
-            self._fill(missing, first, blocks)
+            self._fill(missing)
         # Only now wait for what others fetch: everybody has done his own part by then, so nobody waits in
         # a circle.
         start = offset - first * self._block_size
         joined = blocks[0].result() if len(blocks) == 1 else b"".join(block.result() for block in blocks)
         return joined[start : start + end - offset]
 
-    def _claim(self, first: int, last: int) -> tuple[list[Future[bytes]], list[int]]:
-        """Return the blocks from ``first`` to ``last``, and which of them the caller is to fetch."""
+    def _claim(self, first: int, last: int) -> tuple[list[Future[bytes]], dict[int, Future[bytes]]]:
+        """Return the blocks from ``first`` to ``last``, and those that the caller is to fetch, in order."""
         blocks: list[Future[bytes]] = []
-        missing: list[int] = []
+        missing: dict[int, Future[bytes]] = {}
         with self._lock:
             for number in range(first, last + 1):
                 block = self._blocks.get(number)
                 if block is None:
-                    block = self._blocks[number] = Future()
-                    missing.append(number)
+                    block = self._blocks[number] = missing[number] = Future()
                 else:
                     self._blocks.move_to_end(number)
                 blocks.append(block)
+            if missing:
+                self._read_ahead(missing)
             while len(self._blocks) > self._most:
                 self._blocks.popitem(last=False)
         return blocks, missing
 
-    def _fill(self, missing: list[int], first: int, blocks: list[Future[bytes]]) -> None:
+    def _read_ahead(self, missing: dict[int, Future[bytes]]) -> None:
+        """Add to what is to be fetched if it goes on where an earlier request ended. To be called locked."""
+        start, stop = min(missing), max(missing) + 1
+        before = self._streams.pop(start, 0)
+        most = min(_MOST_BLOCKS, self._most // 16)
+        end = min(start + min(2 * before, most), -(-self.size // self._block_size))
+        while stop < end and stop not in self._blocks:
+            self._blocks[stop] = missing[stop] = Future()
+            stop += 1
+        self._streams[stop] = stop - start
+        if len(self._streams) > _STREAMS:
+            self._streams.popitem(last=False)
+
+    def _fill(self, missing: dict[int, Future[bytes]]) -> None:
         """Fetch the blocks, neighbours in one request. A failure is not kept: the next reader tries again."""
         size = self._block_size
-        waiting = {number: blocks[number - first] for number in missing}
+        waiting = dict(missing)
         try:
-            for run in _runs(missing):
+            for run in _runs(list(missing)):
                 data = self._fetched(run.start * size, min(run.stop * size, self.size))
                 for index, number in enumerate(run):
                     waiting.pop(number).set_result(data[index * size : (index + 1) * size])
