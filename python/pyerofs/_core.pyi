@@ -114,7 +114,11 @@ class Inode:
 
     @property
     def nid(self) -> int:
-        """Its number."""
+        """Its number in the image."""
+
+    @property
+    def number(self) -> int:
+        """Its number as Linux shows it in ``st_ino``: the nid, unless the image has a metabox."""
 
     @property
     def mode(self) -> int:

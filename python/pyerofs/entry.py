@@ -182,7 +182,10 @@ class Entry(EntryPath):
 
     @property
     def nid(self) -> int:
-        """The number of the entry's own inode (not of what a link leads to)."""
+        """The number of the entry's own inode (not of what a link leads to) in the image.
+
+        It is ``st_ino`` too, but in an image with a metabox, where Linux shows another number.
+        """
         return self.inode(follow=False).nid if self._nid is None else self._nid
 
     @property

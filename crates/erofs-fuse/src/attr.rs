@@ -4,7 +4,7 @@ use erofs_image::{FileType, Inode};
 use fuse_dev::Attr;
 
 use crate::control::Owners;
-use crate::node::ino_of_nid;
+use crate::node::shown_number;
 
 /// Character device 0:1 in the kernel's encoding; see [`Shown::UnderOverlay`].
 const NOT_A_WHITEOUT: u32 = 1;
@@ -29,7 +29,7 @@ pub(crate) fn attr(inode: &Inode, block_size: u32, owners: Option<Owners>, shown
     };
     let Owners { uid, gid } = owners.unwrap_or(Owners { uid: inode.uid, gid: inode.gid });
     Attr {
-        ino: ino_of_nid(inode.nid),
+        ino: shown_number(inode.number),
         size: inode.size,
         blocks: inode.sectors,
         atime: inode.mtime,

@@ -9,7 +9,7 @@ pub(crate) const ROOT: u64 = 1;
 /// What a nid is moved by: 0 is no node id and 1 is the root.
 const SHIFT: u64 = 2;
 
-/// What `st_ino` says for nid 0, which no other nid of an image can be: an inode lies at byte 32 * nid, below 2^64.
+/// What `st_ino` says for nid 0, which no other inode of an image has: it lies at byte 32 * nid, below 2^64.
 const INO_OF_NID_0: u64 = 1 << 62;
 
 /// The node id of inode `nid` in an image whose root is `root_nid`; `None` for a nid that lies in no image.
@@ -22,9 +22,9 @@ pub(crate) fn nid_of_node(node: u64, root_nid: u64) -> Option<u64> {
     if node == ROOT { Some(root_nid) } else { node.checked_sub(SHIFT) }
 }
 
-/// The inode number that programs see. It is the nid, as in a kernel mount, save that 0 would make `readdir` skip the entry.
-pub(crate) fn ino_of_nid(nid: u64) -> u64 {
-    if nid == 0 { INO_OF_NID_0 } else { nid }
+/// The inode number that programs see. It is that of a kernel mount, save that 0 would make `readdir` skip the entry.
+pub(crate) fn shown_number(number: u64) -> u64 {
+    if number == 0 { INO_OF_NID_0 } else { number }
 }
 
 #[cfg(test)]
@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn no_entry_is_skipped_by_readdir_for_its_inode_number() {
-        assert_ne!(ino_of_nid(0), 0);
-        assert_eq!(ino_of_nid(36), 36);
+        assert_ne!(shown_number(0), 0);
+        assert_eq!(shown_number(36), 36);
     }
 }

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use crate::attr::{Shown, attr};
 use crate::control::Owners;
 use crate::log::Log;
-use crate::node::{ino_of_nid, nid_of_node, node_of_nid};
+use crate::node::{nid_of_node, node_of_nid, shown_number};
 use crate::xattr::{absent_means_unsupported, escaped};
 
 /// The longest name in a directory.
@@ -102,7 +102,8 @@ impl Tree {
                     buffer.push(&known, entry.next, entry.name)
                 } else {
                     let kind = entry.file_type.map_or(0, kind);
-                    buffer.push_name(ino_of_nid(entry.nid), entry.next, kind, entry.name)
+                    let number = shown_number(self.image.number(entry.nid));
+                    buffer.push_name(number, entry.next, kind, entry.name)
                 };
                 if fits { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             }))?;

@@ -16,6 +16,8 @@ use crate::image::{Image, Space};
 pub struct Inode {
     /// Its number in the image, the key to it.
     pub nid: u64,
+    /// Its number as Linux shows it, see [`Image::number`].
+    pub number: u64,
     /// Type and permissions as in `st_mode`.
     pub mode: u16,
     /// Bytes of data.
@@ -106,6 +108,18 @@ struct Fields {
 }
 
 impl Image {
+    /// What a mount shows as `st_ino` of the inode `nid`. It is the nid itself, save in an image with a metabox: there
+    /// Linux takes the uppermost bit, which tells inodes of the metabox, down to bit 31, so that programs with 32-bit
+    /// numbers can hold it.
+    pub fn number(&self, nid: u64) -> u64 {
+        const HIGH: u64 = 0xffff_ffff_0000_0000;
+        const LOW: u64 = (1 << 31) - 1;
+        if self.superblock().metabox_nid.is_none() {
+            return nid;
+        }
+        (nid << 1) & HIGH | nid & LOW | (nid >> 63) << 31
+    }
+
     /// The inode `nid`.
     pub fn inode(&self, nid: u64) -> Result<Inode> {
         self.read_inode(nid).map_err(|error| error.of_inode(nid))
@@ -133,6 +147,7 @@ impl Image {
         let is_device = matches!(file_type, FileType::CharDevice | FileType::BlockDevice);
         Ok(Inode {
             nid,
+            number: self.number(nid),
             mode: fields.mode,
             size: fields.size,
             nlink: fields.nlink,

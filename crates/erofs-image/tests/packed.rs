@@ -152,6 +152,17 @@ fn a_compressed_metabox_holds_inodes_tails_and_attributes() {
 }
 
 #[test]
+fn inodes_are_numbered_as_linux_shows_them() {
+    let image = with_metabox(&metabox_data()).open().unwrap();
+    assert_eq!(image.resolve(b"packed", false).unwrap().number, 1 << 31 | 16);
+    assert_eq!(image.inode(METABOX).unwrap().number, METABOX);
+    assert_eq!(image.number(NID_METABOX_BIT | 1 << 31 | 7), 1 << 32 | 1 << 31 | 7);
+    assert_eq!(image.number(1 << 40 | 9), 1 << 41 | 9);
+    let plain = Builder::with_root(12, &[]).open().unwrap();
+    assert_eq!(plain.number(1 << 40 | 9), 1 << 40 | 9);
+}
+
+#[test]
 fn the_prefix_table_may_lie_in_compressed_data() {
     let mut data = metabox_data();
     data[1000..1007].copy_from_slice(b"\x05\0\x01lon.");

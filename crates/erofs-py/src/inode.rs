@@ -16,6 +16,11 @@ impl Inode {
     }
 
     #[getter]
+    fn number(&self) -> u64 {
+        self.0.number
+    }
+
+    #[getter]
     fn mode(&self) -> u16 {
         self.0.mode
     }
@@ -85,7 +90,7 @@ impl Inode {
         };
         let fields = [
             inode.mode.into_pyobject(py)?.into_any(),
-            inode.nid.into_pyobject(py)?.into_any(),
+            inode.number.into_pyobject(py)?.into_any(),
             0_u8.into_pyobject(py)?.into_any(),
             inode.nlink.into_pyobject(py)?.into_any(),
             inode.uid.into_pyobject(py)?.into_any(),

@@ -63,7 +63,7 @@ class TreeFileSystem(ReadOnlyFileSystem):
             "uid": inode.uid,
             "gid": inode.gid,
             "mtime": when,
-            "ino": inode.nid,
+            "ino": inode.number,
             "nlink": inode.nlink,
         }
 
