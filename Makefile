@@ -120,7 +120,8 @@ reference: build ## Write docs/reference from the help texts and docstrings
 	@$(BIN)/python tools/reference.py
 
 fuzz: build ## Fuzz the reader, FUZZ_SECONDS=60 for each target
-	@tools/fuzz "$${FUZZ_SECONDS:-60}"
+	@tools/system-packages fuzz
+	tools/fuzz "$${FUZZ_SECONDS:-60}"
 
 # -- releases ---------------------------------------------------------------------------------------------------
 

@@ -110,9 +110,12 @@ def make(root: Path) -> None:
     if program is None:
         raise NoPeersError("debootstrap is not installed")
     command = [program, "--variant=minbase", f"--include={','.join(PACKAGES)}", "sid", str(root), mirror()]
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=600
-    )
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=600
+        )
+    except subprocess.TimeoutExpired as error:
+        raise NoPeersError("debootstrap took longer than ten minutes") from error
     if done.returncode:
         last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no message"]
         raise NoPeersError(f"debootstrap failed: {last[0]}")

@@ -291,6 +291,10 @@ def make(place: Path) -> None:
         "APT::Sandbox::User": "root",
         "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled": "false",
         "Acquire::Languages": "none",
+        # Otherwise a mirror that can't be reached is only warned of.
+        "APT::Update::Error-Mode": "any",
+        "Acquire::http::Timeout": "30",
+        "Acquire::https::Timeout": "30",
     }
     options = [f"-o{name}={value}" for name, value in settings.items()]
     command("apt-get", *options, "-qq", "update")
@@ -335,14 +339,19 @@ def command(*words: str | os.PathLike[str], cwd: Path | None = None) -> str:
     """What a program prints.
 
     Raises:
-        NoMachineError: it failed; with the last line of what it said.
+        NoMachineError: it failed; with the cause, in one line, or took too long.
     """
-    done = subprocess.run(
-        words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=600, cwd=cwd
-    )
+    try:
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=600, cwd=cwd
+        )
+    except subprocess.TimeoutExpired as error:
+        raise NoMachineError(f"{os.fspath(words[0])} took longer than ten minutes") from error
     if done.returncode:
-        last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no message"]
-        raise NoMachineError(f"{os.fspath(words[0])} failed: {last[0]}")
+        lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
+        # apt's first error is the cause; the last line is the end of other programs.
+        cause = next((line for line in lines if line.startswith("E: ")), lines[-1])
+        raise NoMachineError(f"{os.fspath(words[0])} failed: {cause}")
     return done.stdout
 
 
