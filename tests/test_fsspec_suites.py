@@ -1,8 +1,8 @@
 """fsspec's own conformance suites over built images.
 
 The suites write what they then read. For the reading half each test writes into a directory, and an image of
-that is built when the test asks the filesystem something. The writing half runs against an image as it is,
-and each of its tests must end with EROFS.
+that, plain or compressed, is built when the test asks the filesystem something. The writing half runs
+against an image as it is, and each of its tests must end with EROFS.
 """
 
 from __future__ import annotations
@@ -24,22 +24,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from peers import Peers
+
 
 class Rebuilt(ErofsFileSystem):
     """Writes go to a directory; reading is done by the real methods from a new image of it."""
 
     _current: pyerofs.Image | None = None
 
-    def __init__(self, tree: Path, images: Path) -> None:
+    def __init__(self, tree: Path, images: Path, make: Callable[[Path, Path], object]) -> None:
         self._tree = tree
         self._images = images
+        self._make = make
         self._count = 0
         super().__init__(fo=self._build())
 
     def _build(self) -> pyerofs.Image:
         self._count += 1
         path = self._images / str(self._count)
-        pyerofs.build(self._tree, path, fingerprint=False)
+        self._make(self._tree, path)
         return pyerofs.open(path)
 
     def _write(self, method: str, path: Any, *args: Any, **kwargs: Any) -> None:
@@ -84,13 +87,27 @@ class Fixtures(abstract.AbstractFixtures):
 class TestGet(Fixtures, abstract.AbstractGetTests):
     """The reading half."""
 
+    def make(self, tree: Path, image: Path) -> None:
+        pyerofs.build(tree, image, fingerprint=False)
+
     @pytest.fixture
     def fs(self, tmp_path: Path) -> Iterator[ErofsFileSystem]:
         for name in ("tree/place", "images"):
             (tmp_path / name).mkdir(parents=True)
-        made = Rebuilt(tmp_path / "tree", tmp_path / "images")
+        made = Rebuilt(tmp_path / "tree", tmp_path / "images", self.make)
         yield made
         made.close()
+
+
+class TestGetCompressed(TestGet):
+    """The same where the files lie in clusters that they share, and so do their inodes and directories."""
+
+    @pytest.fixture(autouse=True)
+    def _with_peers(self, peers: Peers) -> None:
+        self.peers = peers
+
+    def make(self, tree: Path, image: Path) -> None:
+        self.peers.run("mkfs.erofs", "-zzstd", "-Eall-fragments,dedupe", "-m4096", image, tree)
 
 
 def refused(test: Callable[..., None]) -> Callable[..., None]:
