@@ -154,6 +154,53 @@ def test_threads_may_share_entries(made: Made) -> None:
         assert all(found == wanted for found in at_once(ask))
 
 
+def test_threads_may_walk_and_read_many_at_once(made: Made) -> None:
+    wanted = list(made.files.values())
+
+    def read(number: int) -> None:
+        if number % 2:
+            found = {f"/{entry.path.strip('/')}": entry for entry in image.root.scan() if entry.is_file()}
+            assert found.keys() == made.files.keys()
+            with image.read_many(found[path] for path in made.files) as files:
+                assert [content for _, content in files] == wanted
+        else:
+            with image.read_many(made.files, threads=3, budget=1 << 18) as files:
+                assert [content for _, content in files] == wanted
+
+    with pyerofs.open(made.path) as image:
+        for _ in range(3):
+            at_once(read)
+
+
+def test_threads_that_share_one_read_many_get_every_file_once(made: Made) -> None:
+    def take(_number: int) -> list[tuple[str, Any]]:
+        taken = []
+        while True:
+            try:
+                taken.append(next(files))
+            except StopIteration:
+                return taken
+            except ValueError as error:
+                assert "another thread" in str(error)  # noqa: PT017 - it is that, or a file
+
+    with pyerofs.open(made.path) as image, image.read_many(made.files) as files:
+        taken = [each for some in at_once(take) for each in some]
+    assert len(taken) == len(made.files)
+    assert dict(taken) == made.files
+
+
+def test_views_without_a_copy_outlive_the_image_in_every_thread(made: Made) -> None:
+    def look(_number: int) -> None:
+        image = pyerofs.open(made.path, mmap=True)
+        views = {path: (image / path).memoryview() for path in made.files}
+        image.close()
+        del image
+        for path, view in views.items():
+            assert view == made.files[path]
+
+    at_once(look)
+
+
 def test_threads_may_open_and_close_images_at_once(made: Made) -> None:
     def open_and_close(_number: int) -> int:
         for _ in range(20):
