@@ -80,13 +80,13 @@ test-grid: build ## Run the whole grid: every set of mkfs.erofs' options with ev
 
 # Not in CI: no package of Debian's holds such an interpreter. The stable ABI does not exist there, so PyO3 makes a
 # version-specific extension by itself; everything else is the same.
-PYTHON_FT ?= $(shell for p in python3.15t python3.14t; do command -v "$$p" && break; done)
+PYTHON_FT ?= $(shell for p in python3.15t python3.14t python3.13t; do command -v "$$p" && break; done)
 VENV_FT := $(VENV)/.free-threaded
 
 test-free-threaded: $(STAMPS)/requirements ## Build for a free-threaded CPython (PYTHON_FT=python3.14t) and test threads there
 	@test -n "$(PYTHON_FT)" || {
-		echo "no free-threaded CPython found: name one of version 3.14 or newer, PYTHON_FT=/path/to/python3.14t"
-		echo "(CPython's own sources make one: ./configure --disable-gil)"
+		echo "no free-threaded CPython found: name one, PYTHON_FT=/path/to/python3.14t"
+		echo "(CPython's sources make one, also those of Debian's python3.13: ./configure --disable-gil)"
 		exit 1
 	}
 	"$(PYTHON_FT)" -c 'import sysconfig; raise SystemExit(not sysconfig.get_config_var("Py_GIL_DISABLED"))' || {
@@ -99,7 +99,8 @@ test-free-threaded: $(STAMPS)/requirements ## Build for a free-threaded CPython 
 	$(VENV_FT)/bin/python -m pip install --quiet --disable-pip-version-check -c $(VENV_FT)/constraints \
 		click rich fsspec hypothesis pytest pytest-timeout
 	PIP_QUIET=1 VIRTUAL_ENV=$(CURDIR)/$(VENV_FT) maturin develop --quiet --release --locked --target-dir target/free-threaded
-	$(VENV_FT)/bin/python -m pytest tests/test_threads.py tests/test_image.py tests/test_fsspec.py $(ARGS)
+	$(VENV_FT)/bin/python -m pytest tests/test_threads.py tests/test_image.py tests/test_read_many.py tests/test_pickle.py \
+		tests/test_sources.py tests/test_fsspec.py $(ARGS)
 
 lint: lint-rust lint-python ## Formatting, clippy, dependencies, ruff, mypy, stubtest, plain-ASCII sources
 
