@@ -20,7 +20,7 @@ const OUTPUT_ROOM: usize = 14 + 18 + SLACK;
 pub(crate) fn decode(input: &[u8], output: &mut [u8], want: Want) -> Result<()> {
     let (mut ip, mut op) = (0, 0);
     loop {
-        (ip, op) = decode_fast(input, output, ip, op)?;
+        (ip, op) = decode_fast(input, output, ip, op);
         let truncated = DecodeError::Truncated { produced: op };
         let token = usize::from(*input.get(ip).ok_or(truncated)?);
         ip += 1;
@@ -70,47 +70,81 @@ pub(crate) fn decode(input: &[u8], output: &mut [u8], want: Want) -> Result<()> 
 }
 
 /// Decodes sequences from `ip` and `op` on as long as there is plenty of input and of room; gives
-/// the places of the first one that it has not decoded.
+/// the places of the first one that it has not decoded, be it for want of room or as it is broken.
+///
+/// Seven sequences of eight have short lengths and a match from 16 bytes or more away. In the loop
+/// over these, two comparisons at its head and one of the match's beginning bound every access, and
+/// the compiler sees it: there are no others.
 #[inline(never)]
-fn decode_fast(input: &[u8], output: &mut [u8], mut ip: usize, mut op: usize) -> Result<(usize, usize)> {
-    while let Some(window) = input[ip..].first_chunk::<INPUT_ROOM>() {
-        let Some(room) = output[op..].first_chunk_mut::<OUTPUT_ROOM>() else { break };
-        let token = usize::from(window[0]);
-        let (mut literals, mut matched) = (token >> 4, token & LONG);
-        // No sum here is above the length of a slice and a few bytes.
-        let mut next = ip.wrapping_add(1);
-        if literals < LONG {
+fn decode_fast(input: &[u8], output: &mut [u8], mut ip: usize, mut op: usize) -> (usize, usize) {
+    let (Some(last_ip), Some(last_op)) =
+        (input.len().checked_sub(INPUT_ROOM), output.len().checked_sub(OUTPUT_ROOM))
+    else {
+        return (ip, op);
+    };
+    loop {
+        while ip <= last_ip && op <= last_op {
+            let Some(window) = input[ip..].first_chunk::<INPUT_ROOM>() else { break };
+            let Some(room) = output[op..].first_chunk_mut::<OUTPUT_ROOM>() else { break };
+            let token = usize::from(window[0]);
+            let (literals, matched) = (token >> 4, token & LONG);
             room[..16].copy_from_slice(&window[1..17]);
-        } else {
-            let Some(length) = long_length(LONG, input, &mut next) else { break };
-            literals = length;
-            let source = &input[next..];
-            if source.len() < literals.wrapping_add(INPUT_ROOM)
-                || output.len() - op < literals.wrapping_add(OUTPUT_ROOM)
-            {
+            // Two jumps: put together, the condition costs more than both.
+            if literals == LONG {
                 break;
             }
-            wild_literals(output, op, source, literals);
-        }
-        next = next.wrapping_add(literals);
-        let at = op.wrapping_add(literals);
-        let Some(&distance) = input[next..].first_chunk() else { break };
-        next = next.wrapping_add(2);
-        if matched == LONG {
-            let Some(length) = long_length(LONG, input, &mut next) else { break };
-            matched = length;
-            if output.len() - at < matched + MIN_MATCH + SLACK {
+            if matched == LONG {
                 break;
             }
+            let distance = usize::from(u16::from_le_bytes([window[1 + literals], window[2 + literals]]));
+            // Before the beginning it wraps and is above `last_op`; else it is below `op`.
+            let start = op.wrapping_add(literals).wrapping_sub(distance);
+            if distance < 16 || start > last_op {
+                break;
+            }
+            // The longest match here has 18 bytes; the first 16 may be the source of the others.
+            move_within::<16>(output, start, op, literals);
+            move_within::<2>(output, start + 16, op, literals + 16);
+            ip = ip.wrapping_add(3).wrapping_add(literals);
+            op = op.wrapping_add(literals).wrapping_add(matched).wrapping_add(MIN_MATCH);
         }
-        let (distance, matched) =
-            (usize::from(u16::from_le_bytes(distance)), matched.wrapping_add(MIN_MATCH));
-        if !wild_match(output, at, distance, matched) {
-            return Err(DecodeError::Distance { produced: at, distance });
+        match any_sequence(input, output, ip, op) {
+            Some(places) => (ip, op) = places,
+            None => return (ip, op),
         }
-        (ip, op) = (next, at.wrapping_add(matched));
     }
-    Ok((ip, op))
+}
+
+/// Copies `N` bytes from `start` to `op + offset`, if all are within `OUTPUT_ROOM` of `op`.
+#[inline(always)]
+fn move_within<const N: usize>(output: &mut [u8], start: usize, op: usize, offset: usize) {
+    let Some(&bytes) = output[start..].first_chunk::<N>() else { return };
+    let Some(room) = output[op..].first_chunk_mut::<OUTPUT_ROOM>() else { return };
+    room[offset..][..N].copy_from_slice(&bytes);
+}
+
+/// Decodes a sequence of any kind; gives the places of the next. `None` if there may be too little
+/// input or room for it, or if it is broken.
+#[inline(always)]
+fn any_sequence(input: &[u8], output: &mut [u8], ip: usize, op: usize) -> Option<(usize, usize)> {
+    let token = usize::from(*input.get(ip)?);
+    let mut next = ip.wrapping_add(1);
+    let literals = long_length(token >> 4, input, &mut next)?;
+    let source = input.get(next..)?;
+    let room = output.get(op..)?;
+    if source.len() < literals.wrapping_add(INPUT_ROOM) || room.len() < literals.wrapping_add(OUTPUT_ROOM) {
+        return None;
+    }
+    wild_literals(output, op, source, literals);
+    next = next.wrapping_add(literals);
+    let at = op.wrapping_add(literals);
+    let distance = usize::from(u16::from_le_bytes(*input.get(next..)?.first_chunk()?));
+    next = next.wrapping_add(2);
+    let matched = long_length(token & LONG, input, &mut next)?.wrapping_add(MIN_MATCH);
+    if output.get(at..)?.len() < matched.wrapping_add(SLACK) {
+        return None;
+    }
+    wild_match(output, at, distance, matched).then_some((next, at.wrapping_add(matched)))
 }
 
 /// A length whose beginning is in the token; `None` if the input ends within it.
