@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from ordinary_user import OrdinaryUser
     from peers import Peers
     from trees import Trees
 
@@ -237,6 +238,64 @@ def test_a_change_is_found_and_nothing_else(name: str, kinds: str, tree: Path, o
     assert told(b, a) == back
 
 
+COMPRESSED = {
+    "lz4": ("-zlz4", "-C65536"),
+    "fragments": ("-zzstd,level=3", "-Eall-fragments,dedupe", "-C32768"),
+    "tails": ("-zdeflate,level=1", "-Eztailpacking"),
+    "metabox": ("-zlzma,level=1", "-m4096"),
+}
+
+
+@pytest.mark.parametrize("way", COMPRESSED)
+def test_compressed_images_are_compared_by_what_they_decode_to(
+    way: str, tree: Path, other: Path, peers: Peers
+) -> None:
+    packed = tree.parent / "packed.erofs"
+    peers.mkfs(packed, tree, *COMPRESSED[way])
+    image = built(tree)
+    assert pyerofs.open(packed).compressed
+
+    def seen(a: Path, b: Path) -> set[tuple[Any, ...]]:
+        # A metabox comes with inodes that have no nanoseconds.
+        return told(a, b, whole_seconds=True)
+
+    assert seen(packed, tree) == seen(tree, packed) == seen(packed, image) == seen(packed, packed) == set()
+    # The fragments of two images lie in different places.
+    keeping_times(other / "lib/deep/large", lambda: _poke(other / "lib/deep/large", 2_000_000))
+    edited(other / "lib/file5", b"x" * (other / "lib/file5").stat().st_size)
+    keeping_times(other / "lib", lambda: (other / "lib/file7").rename(other / "lib/seven"))
+    packed_too = tree.parent / "packed-too.erofs"
+    peers.mkfs(packed_too, other, *COMPRESSED[way])
+    expected = {
+        ("changed", "lib/deep/large", None, ("content",)),
+        ("changed", "lib/file5", None, ("content",)),
+        ("moved", "lib/seven", "lib/file7", ()),
+    }
+    for a, b in ((packed, packed_too), (image, packed_too), (packed, other), (tree, packed_too)):
+        assert seen(a, b) == expected
+
+
+@pytest.mark.root
+def test_block_devices_hold_images_like_files(tree: Path, other: Path, run: Any) -> None:
+    edited(other / "lib/file5", b"other")
+    image = built(other)
+    shifted = tree.parent / "shifted"
+    shifted.write_bytes(bytes(8192) + image.read_bytes())
+    for offset, file in ((0, image), (8192, shifted)):
+        losetup = ["losetup", "-rf", "--show", str(file)]
+        made = subprocess.run(losetup, check=False, capture_output=True, text=True)
+        if made.returncode:
+            pytest.skip(f"no loop device: {made.stderr.strip()}")
+        device = made.stdout.strip()
+        try:
+            with pyerofs.open(device, offset=offset) as opened:
+                assert told(tree, opened) == {("changed", "lib/file5", None, ("content",))}
+            options = ["--offset-b", str(offset)] if offset else []
+            assert run(*options, tree, device) == (1, run(tree, other)[1], "")
+        finally:
+            subprocess.run(["losetup", "-d", device], check=True)
+
+
 @pytest.mark.root
 def test_owners_and_device_numbers_are_compared(tree: Path, other: Path) -> None:
     os.chown(other / "lib/file1", 7, 8)
@@ -386,7 +445,10 @@ def test_the_order_is_that_of_the_paths(tree: Path, other: Path) -> None:
 
 EDITS = st.lists(
     st.tuples(
-        st.sampled_from(["content", "mode", "mtime", "xattr", "remove", "add", "move"]), st.integers(0, 39)
+        st.sampled_from(
+            ["content", "mode", "mtime", "xattr", "remove", "add", "move", "link", "split", "join", "target"]
+        ),
+        st.integers(0, 39),
     ),
     max_size=12,
 )
@@ -403,6 +465,14 @@ def test_random_edits_are_found_exactly(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"%d " % number * (number * 300))
         os.utime(path, ns=(WHEN, WHEN))
+        # Two names of one file, two equal files, and a symbolic link, apart from the others.
+        for name, content in (("one", b"%d linked" % number), ("same", b"%d equal" % number)):
+            (old / f"{name}{number}").write_bytes(content)
+            os.utime(old / f"{name}{number}", ns=(WHEN, WHEN))
+        (old / f"two{number}").hardlink_to(old / f"one{number}")
+        shutil.copy2(old / f"same{number}", old / f"too{number}")
+        (old / f"symlink{number}").symlink_to(f"one{number}")
+        os.utime(old / f"symlink{number}", ns=(WHEN, WHEN), follow_symlinks=False)
     subprocess.run(["cp", "-a", old, new], check=True)
     expected: dict[str, tuple[Any, ...]] = {}
     touched: set[int] = set()
@@ -434,6 +504,22 @@ def test_random_edits_are_found_exactly(
             case "move" if number:  # the first one is empty, so its content tells nothing
                 path.rename(new / f"moved{number}")
                 expected[f"moved{number}"] = ("moved", name, ())
+            case "link":
+                (new / f"link{number}").hardlink_to(path)
+                expected[f"link{number}"] = ("added", None, ())
+            case "split":
+                (new / f"two{number}").unlink()
+                shutil.copy2(new / f"one{number}", new / f"two{number}")
+                expected[f"two{number}"] = ("changed", None, ("links",))
+            case "join":
+                (new / f"too{number}").unlink()
+                (new / f"too{number}").hardlink_to(new / f"same{number}")
+                expected[f"too{number}"] = ("changed", None, ("links",))
+            case "target":
+                (new / f"symlink{number}").unlink()
+                (new / f"symlink{number}").symlink_to("elsewhere")
+                os.utime(new / f"symlink{number}", ns=(WHEN, WHEN), follow_symlinks=False)
+                expected[f"symlink{number}"] = ("changed", None, ("target",))
     for directory in [".", "d0", "d1", "d2", "d3"]:
         for root in (old, new):
             os.utime(root / directory, ns=(WHEN, WHEN))
@@ -470,6 +556,32 @@ def test_a_bad_file_is_reported_and_the_others_are_compared(
     out, err = capfd.readouterr()
     assert "M  lib/file5 (content, " in out
     assert f"pyerofs: {image}: lib/deep/large: " in err
+
+
+def test_what_a_user_may_not_read_is_reported_and_the_others_are_compared(user: OrdinaryUser) -> None:
+    place = user.home / "unreadable"
+    old, new = place / "old", place / "new"
+    for root in (old, new):
+        for name in ("closed", "open"):
+            (root / name).mkdir(parents=True)
+            (root / name / "file").write_bytes(b"one")
+        (root / "secret").write_bytes(b"one")
+        (root / "plain").write_bytes(b"one")
+    image = built(old)
+    (new / "plain").write_bytes(b"two")
+    (new / "open/more").touch()
+    (new / "secret").chmod(0)
+    (new / "closed").chmod(0)
+    for path in [place, *place.rglob("*")]:
+        os.chown(path, user.uid, user.uid)
+    words = ["pyerofs", "diff", "-I", "mtime,mode,owner", str(image), str(new)]
+    done = user.run(words, cwd=place, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stdout.splitlines() == ["A  open/more", "M  plain (content, 3 bytes)"]
+    assert sorted(done.stderr.splitlines()) == [
+        f"pyerofs: {new}: closed: Permission denied",
+        f"pyerofs: {new}: secret: Permission denied",
+    ]
 
 
 def test_an_image_that_loops_ends() -> None:
