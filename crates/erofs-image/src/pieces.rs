@@ -76,8 +76,7 @@ impl Image {
                 (Place::Hole, _) => (Piece::Hole(left), left),
                 (_, Some(bytes)) => (Piece::Data(bytes), left),
                 _ => {
-                    // Runs may be shorter than what is read: neighbours come along.
-                    let len = (range.end - at).min(PIECE);
+                    let len = self.run_to_hole(inode, at, left, range.end)?;
                     let output = scratch.room(usize::try_from(len).unwrap_or_default());
                     let count = self.read_data(inode, at, output)?;
                     (Piece::Data(output.get(..count).unwrap_or_default()), count as u64)
@@ -92,6 +91,21 @@ impl Image {
             at += len;
         }
         Ok(())
+    }
+
+    /// Bytes to read at once from `at` on, where a run of `first` bytes begins: runs may be short, so further
+    /// ones come along, up to a hole.
+    fn run_to_hole(&self, inode: &Inode, at: u64, first: u64, end: u64) -> Result<u64> {
+        let most = (end - at).min(PIECE);
+        let mut len = first.min(most);
+        while len > 0 && len < most {
+            let next = self.map(inode, at + len)?;
+            if next.place == Place::Hole || next.len == 0 {
+                break;
+            }
+            len = len.saturating_add(next.len).min(most);
+        }
+        Ok(len)
     }
 
     fn encoded_pieces(
