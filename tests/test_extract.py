@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pty
 import signal
 import stat
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -20,7 +22,7 @@ import tiny
 from cases import CASES, Case
 from judges import Snapshot, as_tree, assert_same, kernel_mount, of_directory
 from pyerofs.cli import app
-from tiny import DIRECTORY, REGULAR, SYMLINK, Node
+from tiny import DIRECTORY, REGULAR, Node
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,6 +127,17 @@ def test_what_a_user_may_not_set_is_told_once_for_each_kind(user: OrdinaryUser) 
     assert "setuid" in told[0]
 
 
+def runs_of_data(path: Path) -> list[tuple[int, int]]:
+    """Where in a file the system says that there is data."""
+    runs, at = [], 0
+    with open(path, "rb") as file, suppress(OSError):
+        while True:
+            start = os.lseek(file.fileno(), at, os.SEEK_DATA)
+            at = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+            runs.append((start, at))
+    return runs
+
+
 def test_holes_stay_holes(tmp_path: Path) -> None:
     (tmp_path / "tree").mkdir()
     with open(tmp_path / "tree/sparse", "wb") as file:
@@ -133,12 +146,17 @@ def test_holes_stay_holes(tmp_path: Path) -> None:
             file.write(b"data" * 1000)
         file.truncate(64 << 20)
     image = everything(tmp_path / "tree", tmp_path / "image")
+    with pyerofs.open(image) as opened:
+        extents = (opened / "sparse").extents()
+        stored = [(one.offset, one.offset + one.length) for one in extents if one.kind != "hole"]
+    assert len(stored) == 3
     for threads in THREADS:
         out = tmp_path / f"out{threads}"
         pyerofs.extract(image, out, threads=threads)
         about = (out / "sparse").stat()
         assert about.st_size == 64 << 20
         assert about.st_blocks * 512 < 1 << 20
+        assert runs_of_data(out / "sparse") == stored
         assert (out / "sparse").read_bytes() == (tmp_path / "tree/sparse").read_bytes()
 
 
@@ -457,101 +475,55 @@ def test_progress_counts_up_to_all_entries(sample: Path, tmp_path: Path) -> None
     assert seen[-1].bytes == 58
 
 
-# -- What attacks ---------------------------------------------------------------------------------------
+BAR = """
+import sys
+import pyerofs.cli.progress
+from pyerofs.cli import app
+pyerofs.cli.progress._PATIENCE = 0
+status = app.run(sys.argv[1:])
+print("rich" in sys.modules)
+sys.exit(status)
+"""
 
 
-def escape(target: bytes) -> tuple[bytes, set[str]]:
-    """An image that makes a link and then, by a lying directory, writes through it."""
-    rows = [(b".", 0, 2), (b"..", 0, 2), (b"a", 1 * 128, 7), (b"a", 2 * 128, 2)]
-    inner = Node(DIRECTORY, entries=((b".", 2), (b"..", 0), (b"pwned", 3)))
-    data = tiny.image(
-        Node(DIRECTORY, tiny.dirents(rows)), Node(SYMLINK, target), inner, Node(REGULAR, b"outside")
+@pytest.mark.parametrize(
+    ("options", "terminal", "draws"),
+    [([], True, True), (["--quiet"], True, False), ([], False, False)],
+    ids=str,
+)
+def test_a_bar_is_drawn_only_on_a_terminal(
+    options: list[str], terminal: bool, draws: bool, sample: Path, tmp_path: Path
+) -> None:
+    ours, theirs = pty.openpty() if terminal else os.pipe()
+    words = [sys.executable, "-c", BAR, "extract", *options, str(sample), str(tmp_path / "out")]
+    environment = {**os.environ, "TERM": "xterm"}
+    done = subprocess.run(
+        words, check=True, stdout=subprocess.PIPE, stderr=theirs, text=True, env=environment
     )
-    return data, {"a"}
+    os.close(theirs)
+    shown = b""
+    with suppress(OSError):  # a terminal that nobody holds any more
+        while piece := os.read(ours, 4096):
+            shown += piece
+    os.close(ours)
+    assert done.stdout.splitlines()[-1] == str(draws)
+    assert (b"Extracting" in shown) == draws
+    assert draws or shown == b""
 
 
-@pytest.mark.parametrize("force", [False, True])
-def test_a_link_and_a_directory_of_one_name_do_not_lead_outside(force: bool, tmp_path: Path) -> None:
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    data, _ = escape(os.fsencode(outside))
-    failed: list[OSError] = []
-    pyerofs.extract(data, tmp_path / "out", force=force, on_error=failed.append)
-    assert failed
-    assert below(outside) == set()
-
-
-@pytest.mark.parametrize("name", [b"..", b"a/b", b"../pwned", b"/tmp/pwned", b"", b"."])
-def test_names_that_are_paths_are_refused(name: bytes, tmp_path: Path) -> None:
-    rows = sorted([(b"~", 1 * 128, 1), (name, 1 * 128, 1)])
-    data = tiny.image(Node(DIRECTORY, tiny.dirents(rows)), Node(REGULAR, b"outside"))
-    try:
-        pyerofs.extract(data, tmp_path / "deep/out", on_error=lambda _error: None)
-    except OSError:
-        (tmp_path / "deep/out").mkdir(parents=True)
-        pyerofs.extract(data, tmp_path / "deep/out", on_error=lambda _error: None)
-    assert below(tmp_path) <= {"deep", "deep/out", "deep/out/~"}
-
-
-def test_links_in_the_target_are_never_followed(sample: Path, tmp_path: Path) -> None:
-    outside, out = tmp_path / "outside", tmp_path / "out"
-    outside.mkdir()
-    out.mkdir()
-    of_file(outside / "conf", b"precious")
-    (out / "usr").symlink_to(outside)
-    (out / "etc").mkdir()
-    (out / "etc/conf").symlink_to(outside / "conf")
-    (out / "var").symlink_to(tmp_path / "nowhere")
-    pyerofs.extract(sample, out, force=True)
-    assert below(outside) == {"conf"}
-    assert (outside / "conf").read_bytes() == b"precious"
-    assert not (out / "usr").is_symlink()
-    assert (out / "etc/conf").read_text() == "etc/conf"
-    assert not (out / "etc/conf").is_symlink()
-    assert not (tmp_path / "nowhere").exists()
-
-
-def test_a_hard_link_in_the_target_is_replaced_and_not_written_to(sample: Path, tmp_path: Path) -> None:
-    of_file(tmp_path / "precious", b"precious")
-    (tmp_path / "out/etc").mkdir(parents=True)
-    os.link(tmp_path / "precious", tmp_path / "out/etc/conf")
-    pyerofs.extract(sample, tmp_path / "out", force=True)
-    assert (tmp_path / "precious").read_bytes() == b"precious"
-
-
-@pytest.mark.parametrize("threads", THREADS)
-def test_directories_with_several_names_and_loops_end(threads: int, tmp_path: Path) -> None:
-    entries = (*DOTS, (b"again", 0), (b"d", 1), (b"e", 1), (b"f", 2))
-    inner = Node(DIRECTORY, entries=((b".", 1), (b"..", 0), (b"up", 0), (b"x", 2)))
-    data = tiny.image(Node(DIRECTORY, entries=entries), inner, Node(REGULAR, b"x"))
-    failed: list[OSError] = []
-    report = pyerofs.extract(data, tmp_path / "out", threads=threads, on_error=failed.append)
-    assert {str(error.filename) for error in failed} == {"/again", "/d/up", "/e"}
-    assert below(tmp_path / "out") == {"d", "d/x", "f"}
-    assert report.failed == 3
-
-
-def test_more_names_than_links_and_more_links_than_names(tmp_path: Path) -> None:
-    # tiny's inodes claim one link; the first of two names must not be waited for, nor the second fail.
-    for links in (1, 2, 60_000):
-        rows = tuple((f"n{number}".encode(), 1) for number in range(50))
-        data = bytearray(tiny.image(Node(DIRECTORY, entries=(*DOTS, *rows)), Node(REGULAR, b"x")))
-        data[tiny.place(1) + 6 : tiny.place(1) + 8] = links.to_bytes(2, "little")
-        out = tmp_path / f"out{links}"
-        report = pyerofs.extract(bytes(data), out)
-        assert report.files + report.hard_links == 50
-        assert {path.read_bytes() for path in out.iterdir()} == {b"x"}
-
-
-def test_a_tree_deeper_than_descriptors_and_paths(tmp_path: Path) -> None:
-    nodes = [Node(DIRECTORY, entries=DOTS) for _ in range(1500)]
-    for number in range(1499):
-        entries = ((b".", number), (b"..", max(number - 1, 0)), (b"d" * 20, number + 1))
-        nodes[number] = Node(DIRECTORY, entries=entries)
-    nodes[1499] = Node(DIRECTORY, entries=((b".", 1499), (b"..", 1498), (b"end", 1500)))
-    data = tiny.image(*nodes, Node(REGULAR, b"x"))
-    try:
-        report = pyerofs.extract(data, tmp_path / "out")
-        assert (report.directories, report.files, report.failed) == (1500, 1, 0)
-    finally:
-        subprocess.run(["rm", "-rf", tmp_path / "out"], check=True)
+def test_a_limit_that_is_hit_does_not_stop_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/long").symlink_to("x" * 100)
+    (tmp_path / "tree/short").symlink_to("x")
+    image = everything(tmp_path / "tree", tmp_path / "image")
+    words = ["extract", str(image), "--limit", "symlink_length=99"]
+    assert app.run([*words, str(tmp_path / "out")]) == 1
+    told = capsys.readouterr().err
+    assert f"{image}: /long: " in told
+    assert "--limit symlink_length=" in told
+    assert below(tmp_path / "out") == {"short"}
+    assert app.run([*words, "--test"]) == 1
+    assert app.run([*words, "--tar", str(tmp_path / "tar")]) == 1
+    assert app.run(["extract", str(image), "--limit", "symlink_length=100", str(tmp_path / "all")]) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import random
 import shutil
 import stat
 import subprocess
@@ -257,3 +258,66 @@ def test_the_owner_of_an_archive_is_the_images(tmp_path: Path) -> None:
     assert (member.uid, member.gid) == (7, 8)
     (tmp_path / "image").write_bytes(data)
     assert app.run(["extract", "--no-owners", str(tmp_path / "image"), "--tar", str(tmp_path / "t")]) == 2
+
+
+def test_holes_take_no_room_in_an_archive_nor_behind_it(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "d").mkdir(parents=True)
+    with open(tree / "d" / ("sparse" * 20), "wb") as file:
+        for at in (1 << 20, 9 << 20, 18 << 20):
+            file.seek(at)
+            file.write(random.Random(at).randbytes(5000))
+        file.truncate((18 << 20) + 5000)
+    with open(os.fsencode(tree) + b"/begins\xff", "wb") as file:
+        file.write(b"begins" * 100)
+        file.truncate(3 << 20)
+    os.setxattr(os.fsencode(tree) + b"/begins\xff", "user.x", b"kept")
+    (tree / "zeros").touch()
+    os.truncate(tree / "zeros", 1 << 30)
+    os.link(tree / "zeros", tree / "zeros-too")
+    pyerofs.build(tree, tmp_path / "image")
+    with pyerofs.open(tmp_path / "image") as image:
+        one = archive(tmp_path / "image", threads=1)
+        assert archive(tmp_path / "image", threads=3) == one
+        assert image.inodes == 5
+    assert len(one) < 200_000
+    (tmp_path / "x.tar").write_bytes(one)
+    for program in ("tar", "bsdtar", "python"):
+        out = tmp_path / program
+        out.mkdir()
+        if program == "python":
+            with tarfile.open(tmp_path / "x.tar", errors="surrogateescape") as opened:
+                opened.extraction_filter = staticmethod(lambda member, _path: member)
+                opened.extractall(out)
+        elif shutil.which(program):
+            environment = {**os.environ, "LC_ALL": "C.UTF-8"}
+            words = [program, "-x", "--xattrs", "-f", str(tmp_path / "x.tar")]
+            subprocess.run(words, cwd=out, check=True, env=environment)
+        else:
+            continue
+        assert (out / "zeros").stat().st_size == 1 << 30
+        assert (out / "zeros-too").samefile(out / "zeros")
+        for name in (b"begins\xff", b"d/" + b"sparse" * 20):
+            with (
+                open(os.fsencode(tree / "") + b"/" + name, "rb") as file,
+                open(os.fsencode(out) + b"/" + name, "rb") as found,
+            ):
+                assert found.read() == file.read()
+        taken = sum(path.stat().st_blocks * 512 for path in out.rglob("*"))
+        assert taken < 4 << 20
+        if program == "tar":
+            assert os.getxattr(os.fsencode(out) + b"/begins\xff", "user.x") == b"kept"
+
+
+@pytest.mark.root
+def test_numbers_that_no_old_header_holds(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "x").write_bytes(b"x")
+    os.chown(tree / "x", (1 << 32) - 2, 1 << 31)
+    os.mknod(tree / "device", stat.S_IFCHR | 0o600, os.makedev(0xFFF, 0xFFFFF))
+    pyerofs.build(tree, tmp_path / "image")
+    with tarfile.open(fileobj=io.BytesIO(archive(tmp_path / "image"))) as opened:
+        x, device = opened.getmember("x"), opened.getmember("device")
+    assert (x.uid, x.gid) == ((1 << 32) - 2, 1 << 31)
+    assert (device.devmajor, device.devminor) == (0xFFF, 0xFFFFF)

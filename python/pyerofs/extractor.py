@@ -110,7 +110,7 @@ def extract(
         owners: give files the image's owners. By default only if this is root; anybody else is told by a
             :class:`Loss`. With False files are the caller's, and nothing is said.
         xattrs: set extended attributes.
-        threads: threads that read and decode; by default one per CPU.
+        threads: threads that read and decode; by default one per CPU, up to 8.
         force: write into a directory that is not empty, and replace files and links there, but no directory.
         progress: called now and then, in the calling thread, with an :class:`ExtractProgress`.
         on_error: called, in the calling thread, with the error of each entry that could not be extracted.
@@ -145,8 +145,9 @@ def extract_tar(
     """Write an image, or a part of it, as a pax archive.
 
     The same image and arguments give the same bytes. Times are exact to the nanosecond, extended attributes
-    are ``SCHILY.xattr.*`` records, further names of a file are hard links, and holes are zeros. Sockets,
-    which archives don't know, are left out and told as a :class:`Loss`.
+    are ``SCHILY.xattr.*`` records, further names of a file are hard links, and holes of 64 KiB or more are
+    left out in GNU tar's way (sparse 1.0), which libarchive and :mod:`tarfile` read too. Sockets, which
+    archives don't know, are left out and told as a :class:`Loss`.
 
     Args:
         image: an open image, or whatever :func:`pyerofs.open` takes.
@@ -155,7 +156,7 @@ def extract_tar(
         include: as for :func:`extract`.
         exclude: as for :func:`extract`.
         xattrs: store extended attributes.
-        threads: threads that read and decode; by default one per CPU.
+        threads: threads that read and decode; by default one per CPU, up to 8.
         progress: as for :func:`extract`.
         on_error: as for :func:`extract`. A file that can't be read is left out; one of more than 4 MiB, whose
             header is out before its end was read, has zeros where it can't be read.

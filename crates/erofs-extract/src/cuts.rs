@@ -16,20 +16,21 @@ pub(crate) struct Cut {
     pub(crate) is_hole: bool,
 }
 
-/// The ranges of a file in order, each found when it is asked for. Where possible they end where an extent
+/// The ranges of a part of a file in order, each found when it is asked for. Where possible they end where an extent
 /// does, so that no extent is decoded for two of them. It ends after an error.
 #[derive(Debug)]
 pub(crate) struct Cuts<'a> {
     image: &'a Image,
     inode: Inode,
     at: u64,
+    end: u64,
     /// What is known to lie at `at`: the end of the extent, and whether it is a hole.
     ahead: Option<(u64, bool)>,
 }
 
 impl<'a> Cuts<'a> {
-    pub(crate) fn new(image: &'a Image, inode: &Inode) -> Self {
-        Self { image, inode: *inode, at: 0, ahead: None }
+    pub(crate) fn new(image: &'a Image, inode: &Inode, part: Range<u64>) -> Self {
+        Self { image, inode: *inode, at: part.start, end: part.end.min(inode.size), ahead: None }
     }
 
     fn look(&mut self) -> erofs_image::Result<(u64, bool)> {
@@ -37,7 +38,7 @@ impl<'a> Cuts<'a> {
             return Ok(known);
         }
         let extent = self.image.map(&self.inode, self.at)?;
-        let end = self.at.saturating_add(extent.len.max(1)).min(self.inode.size);
+        let end = self.at.saturating_add(extent.len.max(1)).min(self.end);
         let known = (end, extent.place == Place::Hole);
         self.ahead = Some(known);
         Ok(known)
@@ -57,7 +58,7 @@ impl<'a> Cuts<'a> {
         } else {
             self.pass(end.min(limit));
             // Further extents as long as they fit in whole; one that can't be found is the next call's error.
-            while self.at < limit && self.at < self.inode.size {
+            while self.at < limit && self.at < self.end {
                 match self.look() {
                     Ok((end, false)) if end <= limit => self.pass(end),
                     _ => break,
@@ -72,7 +73,7 @@ impl Iterator for Cuts<'_> {
     type Item = erofs_image::Result<Cut>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.at >= self.inode.size {
+        if self.at >= self.end {
             return None;
         }
         let cut = self.cut();

@@ -67,6 +67,12 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
+    /// What was made is not there any more, and something else is: somebody else changes the destination.
+    #[error("{}: something else has taken its place", path.display())]
+    Replaced {
+        /// The place.
+        path: PathBuf,
+    },
     /// A further name of a file whose first name could not be extracted.
     #[error("{}: it is the same file as {}, which was not extracted", show(path), show(first))]
     LinkLost {
@@ -124,7 +130,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Image { .. } | Self::LinkLost { .. } | Self::Zeros { .. } => ErrorKind::Image,
-            Self::Target { .. } | Self::Stream(_) => ErrorKind::Io,
+            Self::Target { .. } | Self::Replaced { .. } | Self::Stream(_) => ErrorKind::Io,
             Self::NotEmpty { .. }
             | Self::Exists { .. }
             | Self::DirectoryInTheWay { .. }
@@ -144,6 +150,7 @@ impl Error {
             Self::NotEmpty { .. } => Errno::NOTEMPTY,
             Self::Exists { .. } => Errno::EXIST,
             Self::DirectoryInTheWay { .. } => Errno::ISDIR,
+            Self::Replaced { .. } => Errno::STALE,
             Self::LinkLost { .. } => Errno::UCLEAN,
             Self::ThroughSymlink { .. } => Errno::LOOP,
             Self::Option { .. } => Errno::INVAL,
@@ -169,6 +176,7 @@ impl Error {
             Self::Target { path, .. }
             | Self::NotEmpty { path }
             | Self::Exists { path }
+            | Self::Replaced { path }
             | Self::DirectoryInTheWay { path } => Some(path),
             _ => None,
         }

@@ -6,6 +6,9 @@ use std::sync::atomic::AtomicBool;
 
 /// More threads than this only wait for each other.
 const MAX_THREADS: usize = 64;
+/// Without being told, no more than this: each may have to hold an extent of 12 MiB and what it is made of, and
+/// all together are to stay below 150 MB.
+const UNTOLD_THREADS: usize = 8;
 
 /// What is extracted, and how. `Default` is everything.
 #[derive(Debug, Clone)]
@@ -24,7 +27,7 @@ pub struct ExtractOptions {
     pub xattrs: bool,
     /// Write into a directory that is not empty, and replace files there.
     pub force: bool,
-    /// Threads that read and decode; without a number, one per CPU that this process may use.
+    /// Threads that read and decode; without a number, one per CPU that this process may use, up to 8.
     pub threads: Option<NonZeroUsize>,
     /// Set it from anywhere and the extraction ends soon with [`crate::Error::Cancelled`].
     pub cancel: Arc<AtomicBool>,
@@ -47,10 +50,8 @@ impl Default for ExtractOptions {
 
 impl ExtractOptions {
     pub(crate) fn thread_count(&self) -> usize {
-        self.threads
-            .or_else(|| std::thread::available_parallelism().ok())
-            .map_or(1, NonZeroUsize::get)
-            .min(MAX_THREADS)
+        let untold = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(UNTOLD_THREADS);
+        self.threads.map_or_else(untold, |told| told.get().min(MAX_THREADS))
     }
 }
 

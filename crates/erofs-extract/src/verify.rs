@@ -90,7 +90,7 @@ fn cut_up(context: &Context<'_>, step: Step, give: &mut dyn FnMut(Job)) {
     }
     let inode = step.inode;
     let large = Arc::new(Large { step, bad: AtomicBool::new(false) });
-    for cut in Cuts::new(context.image, &inode) {
+    for cut in Cuts::new(context.image, &inode, 0..inode.size) {
         if context.stopped() {
             break;
         }

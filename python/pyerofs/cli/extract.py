@@ -62,7 +62,7 @@ _LEFT_INCOMPLETE = "interrupted; what is there is incomplete"
     "--jobs",
     "threads",
     type=click.IntRange(1, 1024),
-    help="Threads that read and decode.  [default: one per CPU]",
+    help="Threads that read and decode.  [default: one per CPU, up to 8]",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @json_option

@@ -25,6 +25,10 @@ pub(super) struct Member<'a> {
     pub(super) link: &'a [u8],
     pub(super) is_hard_link: bool,
     pub(super) xattrs: &'a [Xattr],
+    /// Bytes that come behind the header.
+    pub(super) stored: u64,
+    /// They are those of a sparse file.
+    pub(super) is_sparse: bool,
 }
 
 /// The name in the archive of a path in the image.
@@ -37,10 +41,6 @@ pub(super) fn member_name(path: &[u8], inode: &Inode) -> Vec<u8> {
 }
 
 impl Member<'_> {
-    fn size(&self) -> u64 {
-        if self.inode.is_file() && !self.is_hard_link { self.inode.size } else { 0 }
-    }
-
     fn type_flag(&self) -> u8 {
         if self.is_hard_link {
             return b'1';
@@ -59,10 +59,21 @@ impl Member<'_> {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut records = Records::default();
         let mut header = Header([0; BLOCK]);
-        let (prefix, name) = split(&self.name).unwrap_or_else(|| {
-            records.add_text(b"path", &self.name);
-            (&[], &self.name)
-        });
+        let stand_in;
+        let (prefix, name) = if self.is_sparse {
+            // Programs that know nothing of holes would take what is stored for the file itself.
+            records.add(b"GNU.sparse.major", b"1");
+            records.add(b"GNU.sparse.minor", b"0");
+            records.add_text(b"GNU.sparse.name", &self.name);
+            records.add(b"GNU.sparse.realsize", self.inode.size.to_string().as_bytes());
+            stand_in = [b"GNUSparseFile.0/", last_name(&self.name)].concat();
+            (&[][..], &*stand_in)
+        } else {
+            split(&self.name).unwrap_or_else(|| {
+                records.add_text(b"path", &self.name);
+                (&[], &self.name)
+            })
+        };
         header.text(0, NAME, name);
         header.text(345, PREFIX, prefix);
         if self.link.len() > NAME {
@@ -73,7 +84,7 @@ impl Member<'_> {
         for (at, key, id) in [(108, b"uid", self.inode.uid), (116, b"gid", self.inode.gid)] {
             header.number(at, 8, records.bounded(key, u64::from(id), MAX_ID));
         }
-        header.number(124, 12, records.bounded(b"size", self.size(), MAX_SIZE));
+        header.number(124, 12, records.bounded(b"size", self.stored, MAX_SIZE));
         header.number(136, 12, self.mtime(&mut records));
         let (major, minor) = new_decode_dev(self.inode.rdev);
         header.number(329, 8, u64::from(major));
@@ -112,6 +123,12 @@ fn split(name: &[u8]) -> Option<(&[u8], &[u8])> {
     slashes
         .filter_map(|at| Some((name.get(..at)?, name.get(at + 1..)?)))
         .find(|(prefix, rest)| (1..=PREFIX).contains(&prefix.len()) && (1..=NAME).contains(&rest.len()))
+}
+
+/// The last part of a name.
+fn last_name(name: &[u8]) -> &[u8] {
+    let name = name.strip_suffix(b"/").unwrap_or(name);
+    name.rsplit(|byte| *byte == b'/').next().unwrap_or_default()
 }
 
 /// The name of an xattr as GNU tar writes it: an equals sign would end the key.
@@ -172,10 +189,8 @@ impl Records {
         if self.bytes.is_empty() {
             return Vec::new();
         }
-        let name = name.strip_suffix(b"/").unwrap_or(name);
-        let last = name.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
         let mut header = Header([0; BLOCK]);
-        header.text(0, NAME, &[b"PaxHeaders/", last].concat());
+        header.text(0, NAME, &[b"PaxHeaders/", last_name(name)].concat());
         header.number(100, 8, 0o644);
         for (at, width) in [(108, 8), (116, 8), (136, 12), (329, 8), (337, 8)] {
             header.number(at, width, 0);

@@ -5,6 +5,7 @@
 //! memory at a time.
 
 mod header;
+mod sparse;
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::Write;
@@ -25,16 +26,19 @@ use crate::report::{Observer, Report};
 use crate::select::{Selection, Step};
 
 use header::{BLOCK, Member, member_name};
+use sparse::Layout;
 
 /// Bytes of content, about, in a group of small files.
 const GROUP_BYTES: u64 = 1 << 20;
 /// Entries in a group.
 const GROUP: usize = 256;
+/// Groups that may be under way, however many threads there are: each may be as large as a part of a file.
+const MAX_WAITING: u64 = 12;
 /// An archive is a whole number of such records, as tar programs write it.
 const RECORD: u64 = 20 * BLOCK as u64;
 
 /// Writes `image`, or what `options` choose of it, to `stream` as a pax archive: times to the nanosecond,
-/// extended attributes as `SCHILY.xattr.*`, hard links. The same image and options give the same bytes.
+/// extended attributes as `SCHILY.xattr.*`, hard links, files with large holes as GNU tar has them. The same image and options give the same bytes.
 pub fn write_tar(
     image: &Image,
     stream: &mut dyn Write,
@@ -60,7 +64,7 @@ pub fn write_tar(
                 early: BTreeMap::new(),
                 given: 0,
                 written: 0,
-                waiting: 2 * threads as u64,
+                waiting: MAX_WAITING.min(2 * threads as u64),
                 length: 0,
             };
             archive.walk(&mut selection);
@@ -78,9 +82,9 @@ enum Entry {
         step: Step,
         first: Vec<u8>,
     },
-    /// The header of a file that is too large for one go.
-    Header(Vec<u8>),
-    /// A part of it.
+    /// What comes before or behind the data of a file that is too large for one go.
+    Bytes(Vec<u8>),
+    /// A part of its data.
     Part {
         large: Arc<Large>,
         range: Range<u64>,
@@ -204,32 +208,38 @@ impl Archive<'_, '_> {
 
     fn cut_up(&mut self, step: Step) {
         let inode = step.inode;
-        match self.encoder.header(&step, None) {
-            Ok(header) => self.give_group(vec![Entry::Header(header)]),
+        let layout = match self.encoder.begin(&step) {
+            Ok((header, layout)) => {
+                self.give_group(vec![Entry::Bytes(header)]);
+                layout
+            }
             Err(error) => {
                 self.encoder.lose(&step);
                 self.encoder.context.fail(error);
                 return;
             }
-        }
+        };
         self.encoder.context.count(FileType::Regular);
         self.encoder.context.advance(1, 0);
         let large = Arc::new(Large { step, is_bad: AtomicBool::new(false) });
-        let mut done = 0;
-        for cut in Cuts::new(self.encoder.context.image, &inode) {
-            if self.encoder.context.stopped() {
-                return;
-            }
-            let large = Arc::clone(&large);
-            let entry = match cut {
-                Ok(cut) => {
-                    done = cut.range.end;
-                    Entry::Part { large, range: cut.range, is_hole: cut.is_hole }
+        for run in &layout.runs {
+            let mut done = run.start;
+            for cut in Cuts::new(self.encoder.context.image, &inode, run.clone()) {
+                if self.encoder.context.stopped() {
+                    return;
                 }
-                Err(error) => Entry::Rest { large, range: done..inode.size, error },
-            };
-            self.give_group(vec![entry]);
+                let large = Arc::clone(&large);
+                let entry = match cut {
+                    Ok(cut) => {
+                        done = cut.range.end;
+                        Entry::Part { large, range: cut.range, is_hole: cut.is_hole }
+                    }
+                    Err(error) => Entry::Rest { large, range: done..run.end, error },
+                };
+                self.give_group(vec![entry]);
+            }
         }
+        self.give_group(vec![Entry::Bytes(vec![0; layout.padding()])]);
     }
 
     fn give_group(&mut self, entries: Vec<Entry>) {
@@ -323,27 +333,33 @@ impl Encoder<'_> {
             }
             match entry {
                 Entry::Whole(step) => self.encode_whole(&step, scratch, &mut bytes),
-                Entry::Link { step, first } => match self.header(&step, Some(&first)) {
+                Entry::Link { step, first } => match self.header(&step, Some(&first), None) {
                     Ok(link) => {
                         reply.pieces.push(Output::Bytes(std::mem::take(&mut bytes)));
                         reply.pieces.push(Output::Link { bytes: link, step, first });
                     }
                     Err(error) => self.context.fail(error),
                 },
-                Entry::Header(header) => bytes = header,
+                Entry::Bytes(given) => bytes.extend_from_slice(&given),
                 Entry::Part { large, range, is_hole } => {
                     self.encode_part(&large, range, is_hole, scratch, &mut reply.pieces);
                 }
                 Entry::Rest { large, range, error } => {
                     self.spoil(&large, error);
-                    Self::pad(&large, range, &mut reply.pieces);
+                    reply.pieces.push(Output::Zeros(range.end - range.start));
                 }
             }
         }
         reply.pieces.push(Output::Bytes(bytes));
     }
 
-    fn header(self, step: &Step, first: Option<&[u8]>) -> Result<Vec<u8>> {
+    /// What comes before the data of a regular file, and where it has data.
+    fn begin(self, step: &Step) -> Result<(Vec<u8>, Layout)> {
+        let layout = Layout::of(self.context.image, &step.inode).map_err(Error::image(&step.path))?;
+        Ok((self.header(step, None, Some(&layout))?, layout))
+    }
+
+    fn header(self, step: &Step, first: Option<&[u8]>, layout: Option<&Layout>) -> Result<Vec<u8>> {
         let image = self.context.image;
         let failed = |error| Error::image(&step.path)(error);
         let is_hard_link = first.is_some();
@@ -357,8 +373,17 @@ impl Encoder<'_> {
             None if step.inode.is_symlink() => image.read_link(&step.inode).map_err(failed)?,
             None => Vec::new(),
         };
-        let name = member_name(&step.path, &step.inode);
-        Ok(Member { name, inode: &step.inode, link: &link, is_hard_link, xattrs: &xattrs }.encode())
+        let list = layout.map(Layout::list).unwrap_or_default();
+        let member = Member {
+            name: member_name(&step.path, &step.inode),
+            inode: &step.inode,
+            link: &link,
+            is_hard_link,
+            xattrs: &xattrs,
+            stored: layout.map_or(0, |layout| layout.data().saturating_add(list.len() as u64)),
+            is_sparse: !list.is_empty(),
+        };
+        Ok([member.encode(), list].concat())
     }
 
     fn encode_whole(self, step: &Step, scratch: &mut Scratch, bytes: &mut Vec<u8>) {
@@ -368,16 +393,11 @@ impl Encoder<'_> {
             return;
         }
         let start = bytes.len();
-        let encoded = self.header(step, None).and_then(|header| {
-            bytes.extend_from_slice(&header);
-            if step.inode.is_file() {
-                let content = bytes.len();
-                self.read(step, 0..step.inode.size, scratch, bytes).map_err(Error::image(&step.path))?;
-                self.context.advance(0, (bytes.len() - content) as u64);
-                bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
-            }
-            Ok(())
-        });
+        let encoded = if step.inode.is_file() {
+            self.encode_file(step, scratch, bytes)
+        } else {
+            self.header(step, None, None).map(|header| bytes.extend_from_slice(&header))
+        };
         match encoded {
             Ok(()) => {
                 self.context.count(step.inode.file_type());
@@ -389,6 +409,17 @@ impl Encoder<'_> {
                 self.context.fail(error);
             }
         }
+    }
+
+    fn encode_file(self, step: &Step, scratch: &mut Scratch, bytes: &mut Vec<u8>) -> Result<()> {
+        let (header, layout) = self.begin(step)?;
+        bytes.extend_from_slice(&header);
+        for run in &layout.runs {
+            self.read(step, run.clone(), scratch, bytes).map_err(Error::image(&step.path))?;
+        }
+        self.context.advance(0, layout.data());
+        bytes.resize(bytes.len().saturating_add(layout.padding()), 0);
+        Ok(())
     }
 
     /// Appends the bytes of a range, which is CUT long at most, to `bytes`.
@@ -426,7 +457,7 @@ impl Encoder<'_> {
         pieces: &mut Vec<Output>,
     ) {
         if is_hole {
-            Self::pad(large, range, pieces);
+            pieces.push(Output::Zeros(range.end - range.start));
             return;
         }
         let length = usize::try_from(range.end - range.start).unwrap_or_default();
@@ -435,23 +466,13 @@ impl Encoder<'_> {
             self.spoil(large, error);
         }
         self.context.advance(0, bytes.len() as u64);
-        let rest = range.start + bytes.len() as u64..range.end;
-        pieces.push(Output::Bytes(bytes));
-        Self::pad(large, rest, pieces);
+        let missing = (range.end - range.start).saturating_sub(bytes.len() as u64);
+        pieces.extend([Output::Bytes(bytes), Output::Zeros(missing)]);
     }
 
     fn spoil(self, large: &Large, source: erofs_image::Error) {
         if !large.is_bad.swap(true, Ordering::Relaxed) {
             self.context.fail(Error::Zeros { path: large.step.path.clone(), source });
         }
-    }
-
-    /// Zeros for a range, and for what is missing of a block at the file's end.
-    fn pad(large: &Large, range: Range<u64>, pieces: &mut Vec<Output>) {
-        let mut zeros = range.end - range.start;
-        if range.end == large.step.inode.size {
-            zeros += range.end.next_multiple_of(BLOCK as u64) - range.end;
-        }
-        pieces.push(Output::Zeros(zeros));
     }
 }

@@ -2,12 +2,12 @@
 //! capabilities, and a mode may take the right to set attributes.
 
 use std::io::Read;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use erofs_image::Xattr;
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags, chmod,
-    chownat, fchmod, fchown, fremovexattr, fsetxattr, fstat, futimens, lremovexattr, lsetxattr, openat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags,
+    chmod, chownat, fchmod, fchown, fremovexattr, fsetxattr, fstat, futimens, openat, removexattr, setxattr,
     utimensat,
 };
 use rustix::io::Errno;
@@ -24,10 +24,10 @@ const NOT_ROOT: &str = "only root may set them";
 /// How an entry is reached.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Place<'a> {
-    /// By its own descriptor: files and directories.
+    /// By its descriptor: files and directories.
     Open(BorrowedFd<'a>),
-    /// By its name in a directory: what has no descriptor to set attributes by.
-    Named(BorrowedFd<'a>, &'a [u8]),
+    /// By a descriptor that only says where it is: what is not to be opened, or cannot be.
+    Found(BorrowedFd<'a>),
 }
 
 /// What an entry has already.
@@ -121,18 +121,30 @@ impl Tree<'_> {
                 mode &= !SET_ID;
                 self.context.lose("setuid and setgid bits", "the owner is another one", &step.path);
             }
-            let file_type = FileType::from_raw_mode(u32::from(step.inode.mode));
-            let set = place.set_mode(Mode::from_raw_mode(mode), file_type);
+            let set = place.set_mode(Mode::from_raw_mode(mode));
             set.map_err(Error::target(self.path(&step.path), "set the mode of"))?;
         }
         let omit = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
         let mtime = Timespec { tv_sec: step.inode.mtime, tv_nsec: step.inode.mtime_nsec.into() };
         let times = Timestamps { last_access: omit, last_modification: mtime };
-        let set = match place {
-            Place::Open(fd) => futimens(fd, &times),
-            Place::Named(dir, name) => utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW),
+        place.set_times(&times).map_err(Error::target(self.path(&step.path), "set the times of"))
+    }
+
+    /// Finds what was just made in `dir` and has no descriptor. Its name alone would not do: whoever may write
+    /// to the directory could have put something else there meanwhile, such as a link to somebody's file.
+    pub(super) fn find_made(&self, dir: &OwnedFd, step: &Step) -> Result<OwnedFd> {
+        let path = || self.path(&step.path);
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let found = match openat(dir, step.name(), flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Err(Error::Replaced { path: path() }),
+            found => found.map_err(Error::target(path(), "find again"))?,
         };
-        set.map_err(Error::target(self.path(&step.path), "set the times of"))
+        let stat = fstat(&found).map_err(Error::target(path(), "stat"))?;
+        let wanted = FileType::from_raw_mode(u32::from(step.inode.mode));
+        if FileType::from_raw_mode(stat.st_mode) != wanted || stat.st_nlink > 1 {
+            return Err(Error::Replaced { path: path() });
+        }
+        Ok(found)
     }
 
     /// Whether the entry belongs to whom the image says.
@@ -154,7 +166,7 @@ impl Tree<'_> {
             let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
             match place {
                 Place::Open(fd) => fchown(fd, uid, gid),
-                Place::Named(dir, name) => chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW),
+                Place::Found(fd) => chownat(fd, c"", uid, gid, AtFlags::EMPTY_PATH),
             }
         };
         match set {
@@ -194,39 +206,41 @@ impl Tree<'_> {
 }
 
 impl Place<'_> {
-    /// A path to a name for calls that take no directory. Only the name itself is looked up, unfollowed.
-    fn proc_path(dir: BorrowedFd<'_>, name: &[u8]) -> Vec<u8> {
-        [format!("/proc/self/fd/{}/", dir.as_raw_fd()).as_bytes(), name].concat()
+    /// A path to what `fd` says, for calls that take no such descriptor. A symbolic link behind it is not
+    /// followed.
+    fn proc_path(fd: BorrowedFd<'_>) -> String {
+        format!("/proc/self/fd/{}", fd.as_raw_fd())
     }
 
     fn set_xattr(self, name: &[u8], value: &[u8]) -> rustix::io::Result<()> {
         match self {
             Self::Open(fd) => fsetxattr(fd, name, value, XattrFlags::empty()),
-            Self::Named(dir, entry) => {
-                lsetxattr(Self::proc_path(dir, entry), name, value, XattrFlags::empty())
-            }
+            Self::Found(fd) => setxattr(Self::proc_path(fd), name, value, XattrFlags::empty()),
         }
     }
 
     fn remove_xattr(self, name: &[u8]) -> rustix::io::Result<()> {
         match self {
             Self::Open(fd) => fremovexattr(fd, name),
-            Self::Named(dir, entry) => lremovexattr(Self::proc_path(dir, entry), name),
+            Self::Found(fd) => removexattr(Self::proc_path(fd), name),
         }
     }
 
-    fn set_mode(self, mode: Mode, file_type: FileType) -> rustix::io::Result<()> {
+    fn set_mode(self, mode: Mode) -> rustix::io::Result<()> {
         match self {
             Self::Open(fd) => fchmod(fd, mode),
-            Self::Named(dir, entry) => {
-                // fchmodat would follow a link that somebody has put there meanwhile.
-                let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let fd = openat(dir, entry, flags, Mode::empty())?;
-                if FileType::from_raw_mode(fstat(&fd)?.st_mode) != file_type {
-                    return Err(Errno::STALE);
-                }
-                chmod(format!("/proc/self/fd/{}", fd.as_raw_fd()), mode)
-            }
+            Self::Found(fd) => chmod(Self::proc_path(fd), mode),
+        }
+    }
+
+    fn set_times(self, times: &Timestamps) -> rustix::io::Result<()> {
+        match self {
+            Self::Open(fd) => futimens(fd, times),
+            Self::Found(fd) => match utimensat(fd, c"", times, AtFlags::EMPTY_PATH) {
+                // Linux before 5.8.
+                Err(Errno::INVAL) => utimensat(CWD, Self::proc_path(fd), times, AtFlags::empty()),
+                set => set,
+            },
         }
     }
 }

@@ -120,7 +120,7 @@ impl Dir {
             let opened = opened.map_err(Error::target(path(), "open"))?;
             let stat = fstat(&opened).map_err(Error::target(path(), "stat"))?;
             if id_of(&stat) != dir.id {
-                return Err(Error::target(path(), "open again")(Errno::STALE));
+                return Err(Error::Replaced { path: path() });
             }
             fd = Arc::new(opened);
         }

@@ -120,8 +120,9 @@ impl Tree<'_> {
                 made => made?,
             },
         }
-        let place = Place::Named(fd.as_fd(), name);
-        let set = self.set_attributes(place, step, &xattrs, Fresh::other(dir.is_callers));
+        let made = self.find_made(fd, step)?;
+        let set =
+            self.set_attributes(Place::Found(made.as_fd()), step, &xattrs, Fresh::other(dir.is_callers));
         or_remove(fd, step, set)?;
         Ok(true)
     }

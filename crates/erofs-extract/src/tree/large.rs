@@ -39,7 +39,7 @@ impl Tree<'_> {
             }
         };
         let step = &large.planned.step;
-        for cut in Cuts::new(self.context.image, &step.inode) {
+        for cut in Cuts::new(self.context.image, &step.inode, 0..step.inode.size) {
             if self.context.stopped() || large.bad.load(Ordering::Relaxed) {
                 break;
             }
