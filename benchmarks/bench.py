@@ -26,7 +26,7 @@ from measure import ROUNDS, meminfo
 
 RESULTS = Path(__file__).resolve().parent / "results"
 #: Each is a module beside this one, with a function tables(peers, corpus, work).
-GROUPS = ("building", "mounting", "reading")
+GROUPS = ("building", "mounting", "reading", "extracting")
 
 
 def main() -> int:

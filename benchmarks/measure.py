@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import statistics
 import subprocess
 import time
@@ -126,6 +127,37 @@ def timed(words: list[str]) -> float:
     started = time.perf_counter()
     subprocess.run(words, check=True, stdin=subprocess.DEVNULL, capture_output=True)
     return time.perf_counter() - started
+
+
+def weighed(words: list[str]) -> tuple[float, int]:
+    """Seconds that a command takes, and the most memory that its own process had, in bytes.
+
+    It is looked at every few milliseconds: what the system tells afterwards counts that of the starter too.
+    """
+    started = time.perf_counter()
+    peak = 0
+    with subprocess.Popen(
+        words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        end = os.pidfd_open(process.pid)
+        try:
+            while not select.select([end], [], [], 0.02)[0]:
+                peak = max(peak, high_water(process.pid))
+        finally:
+            os.close(end)
+        seconds = time.perf_counter() - started
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, words)
+    return seconds, peak
+
+
+def high_water(pid: int) -> int:
+    """The most memory that a process has had so far, in bytes; 0 if it is gone."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
 
 
 def drop_caches() -> None:
