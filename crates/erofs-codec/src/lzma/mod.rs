@@ -185,14 +185,14 @@ fn literal_after_match(range: &mut Range<'_>, set: &mut Set, matched: u8) -> u8 
     let mut matched = usize::from(matched) << 1;
     let (mut symbol, mut offset) = (1, 0x100);
     let mut index = offset + (matched & offset) + symbol;
-    let mut even = set[index];
+    let mut even = u32::from(set[index]);
     for place in 0..8 {
         // As in a tree, both candidates are made ready.
         let (offset_zero, offset_one) = (offset & !matched, offset & matched);
         matched <<= 1;
         let index_zero = offset_zero + (matched & offset_zero) + (symbol << 1 & 0xff);
         let index_one = offset_one + (matched & offset_one) + (symbol << 1 & 0xff | 1);
-        let (if_zero, if_one) = (set[index_zero], set[index_one]);
+        let (if_zero, if_one) = (u32::from(set[index_zero]), u32::from(set[index_one]));
         let (bit, adapted) = range.bit(even);
         set[index] = adapted;
         symbol = symbol << 1 | usize::from(bit);

@@ -67,15 +67,15 @@ impl<'a> Range<'a> {
     /// One bit of a number, which nobody could predict: no jump. `even` is the probability; gives
     /// the bit and the new probability.
     #[inline(always)]
-    pub(super) fn bit(&mut self, even: u16) -> (bool, u16) {
+    pub(super) fn bit(&mut self, even: u32) -> (bool, u16) {
         self.normalize();
-        let even = u32::from(even);
         let bound = (self.range >> 11).wrapping_mul(even);
-        let bit = self.code >= bound;
-        self.range = select_unpredictable(bit, self.range.wrapping_sub(bound), bound);
-        self.code = select_unpredictable(bit, self.code.wrapping_sub(bound), self.code);
+        let (above, zero) = self.code.overflowing_sub(bound);
+        self.range = select_unpredictable(zero, bound, self.range.wrapping_sub(bound));
+        self.code = select_unpredictable(zero, self.code, above);
+        let bit = !zero;
         // Less the 32nd part of what is above the goal, 0 or 2048 - 31; the high bits go.
-        let goal = select_unpredictable(bit, 0, 2048 - 31);
+        let goal = select_unpredictable(zero, 2048 - 31, 0);
         (bit, even.wrapping_sub(even.wrapping_sub(goal) >> 5) as u16)
     }
 
@@ -84,15 +84,16 @@ impl<'a> Range<'a> {
     #[inline(always)]
     pub(super) fn tree<const BITS: u32, const N: usize>(&mut self, probabilities: &mut [u16; N]) -> usize {
         let mut symbol = 1;
-        let mut even = probabilities[1];
-        for place in 1..=BITS {
+        let mut even = u32::from(probabilities[1]);
+        // Unrolled, and then without checks; the compiler does not do that to `1..=BITS`.
+        for place in 0..BITS {
             // Both candidates for the next bit are loaded before it is known which it is.
             let next = symbol << 1 & (N - 1);
-            let (if_zero, if_one) = (probabilities[next], probabilities[next | 1]);
+            let (if_zero, if_one) = (u32::from(probabilities[next]), u32::from(probabilities[next | 1]));
             let (bit, adapted) = self.bit(even);
             probabilities[symbol] = adapted;
             symbol = symbol << 1 | usize::from(bit);
-            if place < BITS {
+            if place + 1 < BITS {
                 even = select_unpredictable(bit, if_one, if_zero);
             }
         }
@@ -103,10 +104,10 @@ impl<'a> Range<'a> {
     #[inline(always)]
     pub(super) fn reverse_tree<const N: usize>(&mut self, probabilities: &mut [u16; N], count: u32) -> u32 {
         let (mut symbol, mut value) = (1_usize, 0);
-        let mut even = probabilities[1];
+        let mut even = u32::from(probabilities[1]);
         for place in 0..count {
             let next = symbol << 1 & (N - 1);
-            let (if_zero, if_one) = (probabilities[next], probabilities[next | 1]);
+            let (if_zero, if_one) = (u32::from(probabilities[next]), u32::from(probabilities[next | 1]));
             let (bit, adapted) = self.bit(even);
             probabilities[symbol & (N - 1)] = adapted;
             even = select_unpredictable(bit, if_one, if_zero);
