@@ -15,6 +15,7 @@ import click
 
 import pyerofs
 from pyerofs.cli.app import cli
+from pyerofs.fsspec import ErofsFileSystem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,6 +69,14 @@ def documented(name: str) -> Iterator[str]:
             yield f"### {name}.{member}\n\n```text\n{head}\n```\n\n{text}"
 
 
+def filesystem() -> str:
+    """The filesystem that fsspec finds under `erofs://`; its methods are fsspec's, so the class says all."""
+    # The metaclass is fsspec's and tells nothing of the parameters.
+    parameters = list(inspect.signature(ErofsFileSystem.__init__).parameters.values())[1:]
+    name = f"fsspec.filesystem('erofs', {', '.join(map(str, parameters))})"
+    return f"## ErofsFileSystem\n\n```text\n{name}\n```\n\n{block(ErofsFileSystem)}"
+
+
 def block(value: object) -> str:
     """A docstring as text, so that its layout is kept."""
     return f"```text\n{inspect.getdoc(value) or ''}\n```\n"
@@ -78,7 +87,8 @@ def pages() -> dict[str, str]:
     names = [name for name in pyerofs.__all__ if not name.startswith("_")]
     return {
         "cli.md": f"{NOTE}\n# Commands\n\n" + "\n".join(commands(cli, "pyerofs")),
-        "python.md": f"{NOTE}\n# Python\n\n" + "\n".join(part for name in names for part in documented(name)),
+        "python.md": f"{NOTE}\n# Python\n\n"
+        + "\n".join([*(part for name in names for part in documented(name)), filesystem()]),
     }
 
 
