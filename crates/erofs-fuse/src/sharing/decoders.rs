@@ -1,6 +1,7 @@
 //! The threads that decode compressed files for the keeper, apart from the event loops and from each other.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 use std::thread;
 
@@ -10,8 +11,13 @@ use erofs_image::Scratch;
 /// Threads for files that somebody waits for.
 const SMALL_THREADS: usize = 2;
 
-/// What a thread does with the room that it has for decoding.
-pub(crate) type Job = Box<dyn FnOnce(&mut Scratch) + Send>;
+/// Something to decode.
+pub(crate) struct Job {
+    /// What a thread does with the room that it has for it.
+    pub(crate) work: Box<dyn FnOnce(&mut Scratch) + Send>,
+    /// What it does if that panicked: a bug, but one that must not leave anybody waiting.
+    pub(crate) failed: Box<dyn FnOnce() + Send>,
+}
 
 /// The threads of a server. They are started when the first compressed file needs them and end when this is dropped. What waits
 /// for them is bounded by the flights of each image.
@@ -55,8 +61,11 @@ fn start() -> std::io::Result<Started> {
 fn spawn(jobs: Receiver<Job>) -> std::io::Result<()> {
     let work = move || {
         let mut scratch = Scratch::new();
-        for job in jobs {
-            job(&mut scratch);
+        for Job { work, failed } in jobs {
+            if catch_unwind(AssertUnwindSafe(|| work(&mut scratch))).is_err() {
+                scratch = Scratch::new();
+                failed();
+            }
         }
     };
     thread::Builder::new().name("decode".into()).spawn(work).map(drop)
@@ -68,23 +77,39 @@ mod tests {
 
     use super::*;
 
+    fn job(work: impl FnOnce() + Send + 'static, failed: impl FnOnce() + Send + 'static) -> Job {
+        Job { work: Box::new(move |_| work()), failed: Box::new(failed) }
+    }
+
     #[test]
     fn a_large_file_does_not_keep_small_ones_waiting() {
         let decoders = Decoders::default();
         let (end, ended) = channel::<()>();
-        assert!(decoders.submit(
-            true,
-            Box::new(move |_| {
-                let _ = ended.recv();
-            })
-        ));
+        let wait = move || {
+            let _ = ended.recv();
+        };
+        assert!(decoders.submit(true, job(wait, || ())));
         let (done, told) = channel();
         for number in 0..10 {
             let done = done.clone();
-            assert!(decoders.submit(false, Box::new(move |_| done.send(number).unwrap_or_default())));
+            assert!(decoders.submit(false, job(move || done.send(number).unwrap_or_default(), || ())));
         }
         drop(done);
         assert_eq!(told.iter().count(), 10);
         drop(end);
+    }
+
+    #[test]
+    fn a_panic_ends_one_file_and_no_thread() {
+        let decoders = Decoders::default();
+        let (done, told) = channel();
+        for number in 0..3 * SMALL_THREADS {
+            let (failed, fine) = (done.clone(), done.clone());
+            let bug = || panic!("the test says so");
+            assert!(decoders.submit(false, job(bug, move || failed.send(number).unwrap_or_default())));
+            assert!(decoders.submit(false, job(move || fine.send(number).unwrap_or_default(), || ())));
+        }
+        drop(done);
+        assert_eq!(told.iter().count(), 6 * SMALL_THREADS);
     }
 }

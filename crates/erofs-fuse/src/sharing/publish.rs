@@ -14,6 +14,7 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
+use super::decoders::Job;
 use super::{MAX_PIECES, Made, Sharing};
 
 /// The largest file that is decoded into memory before the keeper gets it. The keeper makes larger ones one at a time.
@@ -122,13 +123,20 @@ impl Sharing {
 
     /// Has a decoder hand the file over.
     fn submit(&self, inode: &Inode) {
-        let (nid, inode, myself) = (inode.nid, *inode, self.myself.clone());
-        let job = move |scratch: &mut Scratch| {
-            if let Some(sharing) = myself.upgrade() {
+        let (nid, inode) = (inode.nid, *inode);
+        let (working, failing) = (self.myself.clone(), self.myself.clone());
+        let work = move |scratch: &mut Scratch| {
+            if let Some(sharing) = working.upgrade() {
                 sharing.publish_decoded(&inode, scratch);
             }
         };
-        if !self.decoders.submit(inode.size > IN_MEMORY, Box::new(job)) {
+        let failed = move || {
+            if let Some(sharing) = failing.upgrade() {
+                sharing.landed(nid, Outcome::Io(Errno::IO.raw_os_error()));
+            }
+        };
+        let job = Job { work: Box::new(work), failed: Box::new(failed) };
+        if !self.decoders.submit(inode.size > IN_MEMORY, job) {
             self.landed(nid, Outcome::Io(Errno::AGAIN.raw_os_error()));
         }
     }
