@@ -24,7 +24,7 @@ pub(super) struct CompactIndex<'a> {
 }
 
 /// A pack, taken apart.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Pack {
     /// The logical cluster of its first entry.
     first: u64,
@@ -59,11 +59,12 @@ impl<'a> CompactIndex<'a> {
     }
 
     pub(super) fn load(&mut self, lcn: u64) -> Result<Lcluster> {
-        let pack = self.pack(lcn)?;
+        self.find_pack(lcn)?;
+        let Some(pack) = &self.pack else { return Err(self.no_entry(lcn)) };
         let index = usize::try_from(lcn - pack.first).unwrap_or_default();
         let (low, kind) = pack.entry(index);
         if kind != LclusterType::Nonhead {
-            let block = pack.base.wrapping_add(self.blocks_before(&pack, index)?);
+            let block = pack.base.wrapping_add(self.blocks_before(pack, index)?);
             return Ok(Lcluster::Head(Head { kind, clusterofs: low, block, partial: false, hole: false }));
         }
         if low & CBLKCNT != 0 {
@@ -109,10 +110,11 @@ impl<'a> CompactIndex<'a> {
         Ok(blocks)
     }
 
-    fn pack(&mut self, lcn: u64) -> Result<Pack> {
+    /// Makes `self.pack` the one that `lcn` is in.
+    fn find_pack(&mut self, lcn: u64) -> Result<()> {
         let known = |pack: &Pack| lcn.checked_sub(pack.first).is_some_and(|index| index < pack.count as u64);
-        if let Some(pack) = self.pack.filter(known) {
-            return Ok(pack);
+        if self.pack.as_ref().is_some_and(known) {
+            return Ok(());
         }
         let place = self.layout.locate(lcn).filter(|_| self.bits <= CompactPack::FourByte.max_lclusterbits());
         let place = place.ok_or_else(|| self.no_entry(lcn))?;
@@ -131,7 +133,7 @@ impl<'a> CompactIndex<'a> {
             }
         };
         self.pack = Some(pack);
-        Ok(pack)
+        Ok(())
     }
 
     fn no_entry(&self, lcn: u64) -> crate::error::Error {
