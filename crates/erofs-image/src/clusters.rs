@@ -105,7 +105,7 @@ impl Clusters {
         let fits = |spare: &Vec<u8>| (len..=len.saturating_mul(2)).contains(&spare.capacity());
         let found = spares.iter().position(fits).map(|index| spares.swap_remove(index));
         drop(spares);
-        let mut bytes = found.unwrap_or_default();
+        let Some(mut bytes) = found else { return vec![0; len] };
         bytes.resize(len, 0);
         bytes
     }

@@ -7,10 +7,17 @@ use crate::image::Image;
 /// cache until they are decoded.
 const MOST: usize = 128 << 10;
 
-/// Bytes of a blob that were fetched last. Clusters of a file lie one behind the other, and those
-/// of the next file behind them, so the next cluster is mostly here already.
+/// Two pieces of blobs that were fetched last. Clusters of a file lie one behind the other, and
+/// those of the next file behind them, so the next cluster is mostly here already. Two: where each
+/// file's end lies in the packed inode, the way goes on in two places by turns.
 #[derive(Debug, Default)]
 pub(crate) struct Window {
+    /// The one that was used last comes first.
+    panes: [Pane; 2],
+}
+
+#[derive(Debug, Default)]
+struct Pane {
     /// The image (see [`Image::id`]), its blob, and the position there from block 0 on.
     place: (u64, usize, u64),
     bytes: Vec<u8>,
@@ -31,35 +38,54 @@ impl Window {
         if let Some(bytes) = image.lent(blob, position, len) {
             return Ok(bytes);
         }
-        let start = match self.find(image, blob, position, len) {
-            Some(start) => start,
-            None => self.refill(image, blob, position, len, ahead)?,
+        let [first, second] = &self.panes;
+        let place = (image.id(), blob, position);
+        let is_second = match (first.find(place, len), second.find(place, len)) {
+            (Some(_), _) => false,
+            (None, Some(_)) => true,
+            // The one that it goes on from, else the one that was not needed for longer.
+            (None, None) => second.leads_to(place) || !first.leads_to(place),
         };
-        Ok(self.bytes.get(start..start + len).unwrap_or_default())
+        if is_second {
+            self.panes.swap(0, 1);
+        }
+        let [pane, _] = &mut self.panes;
+        let start = match pane.find(place, len) {
+            Some(start) => start,
+            None => pane.refill(image, place, len, ahead)?,
+        };
+        Ok(pane.bytes.get(start..start + len).unwrap_or_default())
     }
+}
 
-    fn find(&self, image: &Image, blob: usize, position: u64, len: usize) -> Option<usize> {
+impl Pane {
+    fn find(&self, (image, blob, position): (u64, usize, u64), len: usize) -> Option<usize> {
         let (of_image, of_blob, start) = self.place;
-        if (of_image, of_blob) != (image.id(), blob) {
+        if (of_image, of_blob) != (image, blob) {
             return None;
         }
         let start = usize::try_from(position.checked_sub(start)?).ok()?;
         (start.checked_add(len)? <= self.len).then_some(start)
     }
 
-    fn refill(&mut self, image: &Image, blob: usize, position: u64, len: usize, ahead: u64) -> Result<usize> {
+    /// Whether a fetch goes on where the last one ended, or close to it.
+    fn leads_to(&self, (image, blob, position): (u64, usize, u64)) -> bool {
         let (of_image, of_blob, start) = self.place;
         let end = start.saturating_add(self.len as u64);
-        // Who goes on where the last fetch ended, or close to it, is likely to go on further.
-        let goes_on = (of_image, of_blob) == (image.id(), blob) && (start..=end).contains(&position);
+        (of_image, of_blob) == (image, blob) && (start..=end).contains(&position)
+    }
+
+    fn refill(&mut self, image: &Image, place: (u64, usize, u64), len: usize, ahead: u64) -> Result<usize> {
         let ahead = usize::try_from(ahead).unwrap_or(usize::MAX).min(MOST);
-        let ahead = if goes_on { ahead.max(self.len.saturating_mul(2)) } else { ahead };
+        // Who goes on is likely to go on further.
+        let ahead = if self.leads_to(place) { ahead.max(self.len.saturating_mul(2)) } else { ahead };
         let wanted = len.max(ahead.min(MOST));
         if self.bytes.len() < wanted {
             self.bytes.resize(wanted, 0);
         }
         self.len = 0;
-        self.place = (image.id(), blob, position);
+        self.place = place;
+        let (_, blob, position) = place;
         let room = self.bytes.get_mut(..wanted).unwrap_or_default();
         match image.read_blob_some(blob, position, room) {
             Ok(count) if count >= len => self.len = count,
