@@ -58,7 +58,10 @@ class EntryReader(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """Fill a buffer from the position; 0 at the end."""
+        """Fill a buffer from the position; 0 at the end.
+
+        Less comes also before a piece of the file that can't be read, which is an error where it begins.
+        """
         self._check()
         if self._position >= self._size:
             return 0
@@ -67,7 +70,10 @@ class EntryReader(io.RawIOBase):
         return count
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Return at most ``size`` bytes from the position, everything without a size; empty at the end."""
+        """Return at most ``size`` bytes from the position, everything without a size; empty at the end.
+
+        With a size less comes also before a piece of the file that can't be read, as for :meth:`readinto`.
+        """
         self._check()
         if size is None or size < 0:
             return self.readall()

@@ -32,13 +32,49 @@ impl File {
         self.reader.get(|| Ok(Reader::new(self.handle.image()?, self.inode, threads())))
     }
 
-    /// Fills `place` from `offset` on; what ends before is an error. To be called detached.
-    fn fill(&self, offset: u64, place: &mut [u8]) -> Result<(), Failure> {
-        let read = self.reader()?.read_at(offset, place)?;
-        if read < place.len() {
-            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+    /// Reads to `place` from `offset` on and says how much: less only if what comes behind can't be read and `whole` is not
+    /// demanded. To be called detached.
+    fn read_at(&self, offset: u64, place: &mut [u8], whole: bool) -> Result<usize, Failure> {
+        let reader = self.reader()?;
+        match reader.read_at(offset, place) {
+            Ok(count) if count == place.len() => Ok(count),
+            Ok(_) => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            Err(error) if whole => Err(error.into()),
+            Err(error) => {
+                let before = self.before(&error, offset).and_then(|count| place.get_mut(..count));
+                match before.map(|before| (before.len(), reader.read_at(offset, before))) {
+                    Some((count, Ok(read))) if read == count => Ok(count),
+                    _ => Err(error.into()),
+                }
+            }
         }
-        Ok(())
+    }
+
+    /// How many bytes from `offset` on lie before the extent that can't be read, if there are any.
+    fn before(&self, error: &erofs_image::Error, offset: u64) -> Option<usize> {
+        let extent = error.extent().filter(|_| error.nid() == Some(self.inode.nid))?;
+        let count = usize::try_from(extent.checked_sub(offset)?).ok()?;
+        (count != 0).then_some(count)
+    }
+
+    /// `length` bytes, or less at the end, from `offset` on, and how many of them could be read.
+    fn bytes<'py>(
+        &self,
+        py: Python<'py>,
+        offset: u64,
+        length: u64,
+        whole: bool,
+    ) -> Result<(Bound<'py, PyBytes>, usize), Failure> {
+        // Cut to the file's end before anything is allocated.
+        let length =
+            usize::try_from(length.min(self.left(offset))).map_err(|_| PyMemoryError::new_err(()))?;
+        let mut count = 0;
+        // Nobody sees the object before it is full, so it is filled detached.
+        let bytes = PyBytes::new_with(py, length, |bytes| {
+            count = py.detach(|| self.read_at(offset, bytes, whole))?;
+            Ok(())
+        })?;
+        Ok((bytes, count))
     }
 
     fn left(&self, offset: u64) -> u64 {
@@ -48,22 +84,23 @@ impl File {
 
 #[pymethods]
 impl File {
-    /// At most `length` bytes from `offset` on; less only at the end.
+    /// At most `length` bytes from `offset` on; less only at the end, or before what can't be read.
     fn read<'py>(&self, py: Python<'py>, offset: u64, length: u64) -> Result<Bound<'py, PyBytes>, Failure> {
-        // Cut to the file's end before anything is allocated.
-        let length =
-            usize::try_from(length.min(self.left(offset))).map_err(|_| PyMemoryError::new_err(()))?;
-        // Nobody sees the object before it is full, so it is filled detached.
-        Ok(PyBytes::new_with(py, length, |bytes| Ok(py.detach(|| self.fill(offset, bytes))?))?)
+        let (bytes, count) = self.bytes(py, offset, length, false)?;
+        match bytes.as_bytes().split_at_checked(count) {
+            Some((read, [_, ..])) => Ok(PyBytes::new(py, read)),
+            _ => Ok(bytes),
+        }
     }
 
     /// Everything from `offset` on, unless the file claims far more than the blobs can hold.
     fn read_all<'py>(&self, py: Python<'py>, offset: u64) -> Result<Bound<'py, PyBytes>, Failure> {
         self.handle.check_claim(&self.inode, self.left(offset))?;
-        self.read(py, offset, u64::MAX)
+        Ok(self.bytes(py, offset, u64::MAX, true)?.0)
     }
 
-    /// Fills a buffer from `offset` on and says how much; less than the buffer only at the end.
+    /// Fills a buffer from `offset` on and says how much; less than the buffer only at the end, or before what can't be
+    /// read.
     fn read_into(&self, py: Python<'_>, offset: u64, buffer: &Bound<'_, PyAny>) -> Result<usize, Failure> {
         let view = PyMemoryView::from(buffer)?.call_method1("cast", ("B",))?;
         let left = usize::try_from(self.left(offset)).unwrap_or(usize::MAX);
@@ -74,14 +111,21 @@ impl File {
         while done < length {
             let end = length.min(done + PIECE);
             let piece = piece.get_mut(..end - done).unwrap_or_default();
-            py.detach(|| self.fill(offset + done as u64, piece))?;
+            let count = match py.detach(|| self.read_at(offset + done as u64, piece, false)) {
+                Err(_) if done != 0 => break,
+                read => read?,
+            };
+            let piece = piece.get(..count).unwrap_or_default();
             // No buffer has more bytes than a signed number.
-            let (start, stop) = (done.cast_signed(), end.cast_signed());
+            let (start, stop) = (done.cast_signed(), (done + count).cast_signed());
             let part = view.get_item(PySlice::new(py, start, stop, 1))?;
             PyBuffer::<u8>::get(&part)?.copy_from_slice(py, piece)?;
-            done = end;
+            done += count;
+            if done < end {
+                break;
+            }
         }
-        Ok(length)
+        Ok(done)
     }
 }
 
