@@ -70,6 +70,9 @@ class Facts(TypedDict):
     checksum: int | None
     compressed: bool
     features: list[tuple[str, str, int, tuple[int, int] | None]]
+    algorithms: list[tuple[str, int | None, tuple[int, int]]]
+    packed_nid: int | None
+    metabox_nid: int | None
     devices: list[tuple[bytes, int, int]]
 
 @type_check_only

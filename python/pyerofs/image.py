@@ -20,13 +20,14 @@ from .entry import Entry
 from .errors import ask
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
     from uuid import UUID
 
     from _typeshed import ReadableBuffer
 
     from ._core import RangeReader, ReadMany, SeekableFile
+    from .usage import Usage
 
     Source = str | os.PathLike[str] | int | ReadableBuffer | RangeReader | SeekableFile
     _Asked = TypeVar("_Asked", bound="str | bytes | os.PathLike[str] | Entry")
@@ -39,7 +40,7 @@ _BUDGET = 64 << 20
 os.register_at_fork(after_in_child=_core.after_fork)
 atexit.register(_core.stop_reading)
 
-__all__ = ["Device", "Entry", "Feature", "Image", "limits", "open"]
+__all__ = ["Algorithm", "Device", "Entry", "Feature", "Image", "limits", "open"]
 
 
 class Feature(NamedTuple):
@@ -56,6 +57,21 @@ class Feature(NamedTuple):
     kind: str
     bit: int
     first_kernel: tuple[int, int] | None
+
+
+class Algorithm(NamedTuple):
+    """One algorithm that an image's files may be compressed with.
+
+    Attributes:
+        name: ``"lz4"``, ``"lzma"`` (MicroLZMA), ``"deflate"`` or ``"zstd"``.
+        window: how many bytes back a compressed stream may refer to, which is memory that its decoder needs;
+            None for lz4, where it is 65535 in any image.
+        first_kernel: the first Linux that decodes it, as ``(major, minor)``.
+    """
+
+    name: str
+    window: int | None
+    first_kernel: tuple[int, int]
 
 
 class Device(NamedTuple):
@@ -311,7 +327,38 @@ class Image:
     def oldest_kernel(self) -> tuple[int, int]:
         """The first Linux that mounts the image, ``(major, minor)``."""
         needed = [f.first_kernel for f in self.features if f.kind == "incompat" and f.first_kernel]
+        needed += [algorithm.first_kernel for algorithm in self.algorithms]
         return max([(5, 4) if self.block_size == 4096 else (6, 4), *needed])
+
+    @property
+    def algorithms(self) -> tuple[Algorithm, ...]:
+        """The algorithms that files may be compressed with; empty if the image allows no compression."""
+        return tuple(Algorithm(*fields) for fields in self._facts["algorithms"])
+
+    @property
+    def packed_nid(self) -> int | None:
+        """Number of the inode whose data holds the fragments of files, None if there is none."""
+        return self._facts["packed_nid"]
+
+    @property
+    def metabox_nid(self) -> int | None:
+        """Number of the inode whose data holds inodes and directories, None if there is none."""
+        return self._facts["metabox_nid"]
+
+    def usage(self, on_error: Callable[[OSError], object] | None = None) -> Usage:
+        """Count what is in the image, and what it takes; reads every inode and no file.
+
+        Args:
+            on_error: called with the error of an entry that can't be read, which is not counted; without it
+                the error is raised.
+
+        Raises:
+            CorruptImage: an entry or directory breaks a rule of the format.
+            LimitExceeded: the tree is deeper, or has more entries, than the limits allow.
+        """
+        from .usage import usage
+
+        return usage(self, on_error)
 
     @property
     def devices(self) -> tuple[Device, ...]:

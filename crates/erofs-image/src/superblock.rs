@@ -1,6 +1,7 @@
 //! The superblock: read, verified, and as values.
 
-use erofs_format::compression::Algorithms;
+use erofs_codec::Codec;
+use erofs_format::compression::{Algorithm, Algorithms};
 use erofs_format::inode::NID_METABOX_BIT;
 use erofs_format::superblock::{
     self as disk, MAX_BLKSZBITS, MIN_BLKSZBITS, SUPER_MAGIC_V1, SUPER_OFFSET, SUPER_SIZE,
@@ -88,6 +89,21 @@ impl SuperBlock {
     /// Bytes of a block.
     pub fn block_size(&self) -> u32 {
         1 << self.block_bits
+    }
+
+    /// The algorithms that compressed inodes may use, and how many bytes a stream of each may refer back, where that is
+    /// not fixed for all images.
+    pub fn algorithms(&self) -> impl Iterator<Item = (Algorithm, Option<u64>)> {
+        let of_number = |number| Algorithm::try_from(number).ok();
+        (0..4).filter_map(of_number).filter_map(|algorithm| {
+            let window = match self.codecs.get(algorithm)? {
+                Codec::Lz4 => None,
+                Codec::Lzma { dict_size } => Some(u64::from(dict_size)),
+                // At most 15 and 20 something, as the records were checked.
+                Codec::Deflate { window_bits: bits } | Codec::Zstd { window_log: bits } => Some(1 << bits),
+            };
+            Some((algorithm, window))
+        })
     }
 
     /// Whether addresses have 48 bits.

@@ -278,6 +278,13 @@ fn facts<'py>(py: Python<'py>, image: &erofs_image::Image) -> Result<Bound<'py, 
         (name.to_ascii_lowercase(), "incompat", bit.bits(), Some(bit.first_kernel()))
     });
     dict.set_item("features", compat.chain(unknown).chain(incompat).collect::<Vec<_>>())?;
+    let algorithms: Vec<_> = superblock
+        .algorithms()
+        .map(|(algorithm, window)| (algorithm.name(), window, algorithm.first_kernel()))
+        .collect();
+    dict.set_item("algorithms", algorithms)?;
+    dict.set_item("packed_nid", superblock.packed_nid)?;
+    dict.set_item("metabox_nid", superblock.metabox_nid)?;
     let devices: Vec<_> = superblock
         .devices
         .iter()

@@ -23,15 +23,27 @@ def command(
     A leading / is optional and symbolic links are followed, inside the image only.
     """
     status = report.OK
+
+    def pass_over(error: OSError) -> None:
+        nonlocal status
+        name_image(error, image)
+        report.complain(error)
+        status = max(status, report.exit_status(error))
+
     with opened(image, devices, offset, limits) as opened_image:
         for path in paths:
             try:
                 file = (opened_image / path).open("rb", 0)
             except OSError as error:
-                name_image(error, image)
-                report.complain(error)
-                status = max(status, report.exit_status(error))
+                pass_over(error)
                 continue
-            while piece := file.read(_PIECE):
+            while True:
+                try:
+                    piece = file.read(_PIECE)
+                except OSError as error:  # what comes before it was written
+                    pass_over(error)
+                    break
+                if not piece:
+                    break
                 write_bytes(piece)
     return status

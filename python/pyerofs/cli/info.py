@@ -6,31 +6,57 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import image_options, json_option, opened
+from . import report
+from .options import image_options, json_option, name_image, opened
 from .output import emit_json, human_size, kernel, name_fields, quoted, time_text, write
 
 if TYPE_CHECKING:
     from ..image import Image
+    from ..usage import Usage
 
 
 @click.command()
 @image_options
+@click.option("-u", "--usage", is_flag=True, help="Count what is in the image too; this reads every inode.")
 @json_option
-def command(image: str, devices: tuple[str, ...], offset: int, limits: dict[str, int], as_json: bool) -> None:
-    """Show what the superblock of IMAGE says.
+def command(
+    image: str,
+    devices: tuple[str, ...],
+    offset: int,
+    limits: dict[str, int],
+    usage: bool,
+    as_json: bool,
+) -> int:
+    """Show what the superblock of IMAGE says, and with --usage what is in it.
 
     Each feature is shown with the first Linux that reads it. An older one refuses the image for an
-    incompatible feature, and does without a compatible one.
+    incompatible feature, and does without a compatible one. What files take is reckoned in whole clusters for
+    compressed ones; a hole counts as data.
     """
+    status = report.OK
+
+    def pass_over(error: OSError) -> None:
+        nonlocal status
+        name_image(error, image)
+        report.complain(error)
+        status = max(status, report.exit_status(error))
+
     with opened(image, devices, offset, limits) as opened_image:
+        counted = opened_image.usage(pass_over) if usage else None
         if as_json:
-            emit_json(_fields(opened_image))
+            emit_json(_fields(opened_image) | ({"usage": counted._asdict()} if counted else {}))
         else:
-            write("".join(f"{line}\n" for line in _lines(opened_image)))
+            lines = _lines(opened_image) + (_usage_lines(counted) if counted else [])
+            write("".join(f"{line}\n" for line in lines))
+    return status
 
 
 def _lines(image: Image) -> list[str]:
     size = f"{image.blocks} blocks of {image.block_size} B, {human_size(image.blocks * image.block_size)}"
+    algorithms = [
+        algorithm.name + (f" (window {human_size(algorithm.window)})" if algorithm.window else "")
+        for algorithm in image.algorithms
+    ]
     lines = [
         f"Image:         {quoted(image.name)}",
         f"Label:         {quoted(image.label) or '-'}",
@@ -40,6 +66,9 @@ def _lines(image: Image) -> list[str]:
         f"Inodes:        {image.inodes}",
         f"Root:          nid {image.root_nid}",
         f"Checksum:      {'none' if image.checksum is None else f'{image.checksum:#010x} (verified)'}",
+        f"Compression:   {', '.join(algorithms) or 'none'}",
+        *([] if image.packed_nid is None else [f"Fragments in:  nid {image.packed_nid}"]),
+        *([] if image.metabox_nid is None else [f"Metadata in:   nid {image.metabox_nid}"]),
         f"Mounts on:     Linux {kernel(image.oldest_kernel)} and newer",
     ]
     for kind, title in (("incompat", "Needed features:"), ("compat", "Other features:")):
@@ -54,6 +83,22 @@ def _lines(image: Image) -> list[str]:
     return lines
 
 
+def _usage_lines(usage: Usage) -> list[str]:
+    counts = [
+        (usage.directories, "directory", "directories"),
+        (usage.symlinks, "symbolic link", "symbolic links"),
+        (usage.others, "special file", "special files"),
+        (usage.hard_links, "further hard link", "further hard links"),
+    ]
+    more = [f"{count} {one if count == 1 else many}" for count, one, many in counts if count]
+    share = f", {100 * usage.stored / usage.size:.1f} %" if usage.size else ""
+    return [
+        f"Files:         {usage.files}, {usage.compressed} of them compressed",
+        f"Others:        {', '.join(more)}",
+        f"Data:          {human_size(usage.size)}, stored in {human_size(usage.stored)}{share}",
+    ]
+
+
 def _fields(image: Image) -> dict[str, Any]:
     return {
         **name_fields(image.name, "image"),
@@ -66,6 +111,12 @@ def _fields(image: Image) -> dict[str, Any]:
         "root_nid": image.root_nid,
         "checksum": image.checksum,
         "compressed": image.compressed,
+        "algorithms": [
+            {**algorithm._asdict(), "first_kernel": kernel(algorithm.first_kernel)}
+            for algorithm in image.algorithms
+        ],
+        "packed_nid": image.packed_nid,
+        "metabox_nid": image.metabox_nid,
         "oldest_kernel": kernel(image.oldest_kernel),
         "features": [
             {

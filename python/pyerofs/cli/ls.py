@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..usage import stored as stored_bytes
 from . import report
 from .options import complete_entry, image_options, json_option, name_image, null_option, opened
 from .output import emit_json, entry_fields, short_time, shown, write
@@ -15,6 +16,7 @@ from .output import emit_json, entry_fields, short_time, shown, write
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from .._core import Inode
     from ..entry import Entry
 
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 @image_options
 @click.argument("paths", nargs=-1, metavar="[PATH]...", shell_complete=complete_entry)
 @click.option("-l", "long", is_flag=True, help="Show mode, links, owner, group, size and time too.")
+@click.option("-s", "--stored", is_flag=True, help="Show the bytes that data takes in the image too.")
 @click.option("-R", "--recursive", is_flag=True, help="List everything below, as paths.")
 @click.option("-d", "--directory", is_flag=True, help="List directories themselves, not what is in them.")
 @null_option
@@ -33,6 +36,7 @@ def command(
     limits: dict[str, int],
     paths: tuple[str, ...],
     long: bool,
+    stored: bool,
     recursive: bool,
     directory: bool,
     null: bool,
@@ -41,7 +45,8 @@ def command(
     """List the root of IMAGE, or each PATH in it.
 
     A leading / is optional and symbolic links are not followed. On a terminal control characters in names are
-    shown as escapes; with -0 names are written as they are, each with a NUL byte behind it.
+    shown as escapes; with -0 names are written as they are, each with a NUL byte behind it. A compressed file
+    takes its clusters, in whole blocks.
     """
     status = report.OK
 
@@ -56,7 +61,7 @@ def command(
             top = opened_image / path
             try:
                 for entries, as_paths in _listings(top, recursive, directory, pass_over):
-                    _show(entries, as_paths=as_paths, long=long, null=null, as_json=as_json)
+                    _show(entries, as_paths=as_paths, long=long, stored=stored, null=null, as_json=as_json)
             except OSError as error:
                 if isinstance(error, BrokenPipeError):
                     raise
@@ -77,45 +82,44 @@ def _listings(
             yield [here / name for name in sorted([*directories, *others])], True
 
 
-def _show(entries: Iterable[Entry], *, as_paths: bool, long: bool, null: bool, as_json: bool) -> None:
+def _show(
+    entries: Iterable[Entry], *, as_paths: bool, long: bool, stored: bool, null: bool, as_json: bool
+) -> None:
     if as_json:
         for entry in entries:
             emit_json(entry_fields(entry))
-    elif long:
-        _show_long(entries, as_paths, "\0" if null else "\n")
+    elif long or stored:
+        _show_columns(entries, as_paths, long, stored, "\0" if null else "\n")
     else:
         end = "\0" if null else "\n"
         plain = [entry.path if as_paths else entry.name for entry in entries]
         write("".join((name if null else shown(name)) + end for name in plain))
 
 
-def _show_long(entries: Iterable[Entry], as_paths: bool, end: str) -> None:
+def _show_columns(entries: Iterable[Entry], as_paths: bool, long: bool, stored: bool, end: str) -> None:
     rows: list[tuple[str, ...]] = []
     for entry in entries:
         inode = entry.inode()
         name = entry.path if as_paths else entry.name
-        if stat.S_ISLNK(inode.mode):
+        if long and stat.S_ISLNK(inode.mode):
             name = f"{name} -> {entry.readlink()}"
-        size = str(inode.size)
-        if stat.S_ISCHR(inode.mode) or stat.S_ISBLK(inode.mode):
-            size = _device(inode.rdev)
-        rows.append(
-            (
-                stat.filemode(inode.mode),
-                str(inode.nlink),
-                str(inode.uid),
-                str(inode.gid),
-                size,
-                short_time(inode.mtime),
-                name if end == "\0" else shown(name),
-            )
-        )
+        columns = (str(stored_bytes(inode)),) if stored else ()
+        rows.append((*columns, *(_facts(inode) if long else ()), name if end == "\0" else shown(name)))
     if not rows:
         return
-    widths = [max(len(row[column]) for row in rows) for column in range(6)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     for row in rows:
-        cells = [cell.rjust(width) for cell, width in zip(row[:6], widths, strict=True)]
-        write(f"{' '.join(cells)} {row[6]}{end}")
+        cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=False)]
+        write(f"{' '.join(cells)} {row[-1]}{end}")
+
+
+def _facts(inode: Inode) -> tuple[str, ...]:
+    """Return the columns of a long listing."""
+    size = str(inode.size)
+    if stat.S_ISCHR(inode.mode) or stat.S_ISBLK(inode.mode):
+        size = _device(inode.rdev)
+    owner = (str(inode.uid), str(inode.gid))
+    return (stat.filemode(inode.mode), str(inode.nlink), *owner, size, short_time(inode.mtime))
 
 
 def _device(rdev: int) -> str:

@@ -8,6 +8,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, TextIO
 
+from ..usage import stored
+
 if TYPE_CHECKING:
     from ..entry import Entry
 
@@ -54,6 +56,8 @@ def entry_fields(entry: Entry) -> dict[str, Any]:
         "mtime": inode.mtime,
         "mtime_nsec": inode.mtime_nsec,
     }
+    if stat.S_ISREG(inode.mode):
+        fields |= {"layout": inode.layout, "stored": stored(inode)}
     if stat.S_ISLNK(inode.mode):
         fields |= name_fields(entry.readlink(), "target")
     if stat.S_ISCHR(inode.mode) or stat.S_ISBLK(inode.mode):
