@@ -14,14 +14,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use erofs_format::compression::Algorithm;
 
 use crate::error::Result;
+use crate::room::Room;
 
 /// Threads that need different clusters seldom meet in one of so many parts.
 const SHARDS: usize = 16;
-
-/// Buffers of clusters that were given up, kept for the next ones: fresh memory costs the system
-/// about as much time as decoding LZ4 into it. How many, and how large at most.
-const SPARES: usize = 4;
-const LARGEST_SPARE: usize = 1 << 20;
 
 /// What an entry costs besides its bytes.
 const OVERHEAD: u64 = 256;
@@ -48,7 +44,7 @@ pub(crate) struct Clusters {
     hasher: RandomState,
     budget: u64,
     used: AtomicU64,
-    spares: Mutex<Vec<Vec<u8>>>,
+    room: Room,
 }
 
 #[derive(Debug, Default)]
@@ -94,20 +90,13 @@ impl Clusters {
             hasher: RandomState::new(),
             budget,
             used: AtomicU64::new(0),
-            spares: Mutex::default(),
+            room: Room::default(),
         }
     }
 
-    /// A buffer of `len` bytes, whatever is in them, to decode a cluster into.
-    pub(crate) fn buffer(&self, len: usize) -> Vec<u8> {
-        let mut spares = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
-        // Not a much larger one, which would be paid for as long as the cluster is kept.
-        let fits = |spare: &Vec<u8>| (len..=len.saturating_mul(2)).contains(&spare.capacity());
-        let found = spares.iter().position(fits).map(|index| spares.swap_remove(index));
-        drop(spares);
-        let Some(mut bytes) = found else { return vec![0; len] };
-        bytes.resize(len, 0);
-        bytes
+    /// Room for clusters that are being decoded.
+    pub(crate) fn room(&self) -> &Room {
+        &self.room
     }
 
     /// The first `len` bytes of a cluster or more, if they are here now.
@@ -212,23 +201,14 @@ impl Clusters {
             match given_up {
                 Some(bytes) => {
                     self.used.fetch_sub(cost(&bytes), Ordering::Relaxed);
-                    self.keep_buffer(bytes);
+                    if let Some(bytes) = Arc::into_inner(bytes) {
+                        self.room.keep(bytes);
+                    }
                     idle = 0;
                 }
                 None => idle += 1,
             }
         }
-    }
-
-    fn keep_buffer(&self, bytes: Decoded) {
-        let Some(bytes) = Arc::into_inner(bytes).filter(|bytes| bytes.capacity() <= LARGEST_SPARE) else {
-            return;
-        };
-        let mut spares = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
-        if spares.len() == SPARES {
-            spares.swap_remove(0);
-        }
-        spares.push(bytes);
     }
 
     #[cfg(test)]

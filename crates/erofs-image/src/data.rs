@@ -133,11 +133,22 @@ impl Image {
         if inode.data != DataStart::Compressed {
             return self.read_flat(inode, offset, buf);
         }
+        let mut work = Work::new(self, left_from(inode, offset, buf.len()) as u64, shares);
+        self.toolbox().with(|tools| self.read_encoded(tools, &mut work, inode, offset, buf))
+    }
+
+    /// The same for a compressed inode, with these tools.
+    pub(crate) fn read_encoded(
+        &self,
+        tools: &mut Tools,
+        work: &mut Work,
+        inode: &Inode,
+        offset: u64,
+        buf: &mut [u8],
+    ) -> Result<usize> {
         let count = left_from(inode, offset, buf.len());
         if let Some(part) = buf.get_mut(..count).filter(|part| !part.is_empty()) {
-            let mut encoded = Encoded::new(self, inode)?;
-            let mut work = Work::new(self, count as u64, shares);
-            self.toolbox().with(|tools| encoded.fill(tools, &mut work, offset, part, count as u64))?;
+            Encoded::new(self, inode)?.fill(tools, work, offset, part, count as u64)?;
         }
         Ok(count)
     }

@@ -16,13 +16,16 @@ use erofs_format::FeatureIncompat;
 use erofs_format::compression::Algorithm;
 use erofs_format::inode::NID_METABOX_BIT;
 
+use crate::cache::Bytes;
 use crate::clusters::{ClusterKey, Decoded};
 use crate::data::{Extent, Place};
 use crate::device::overflow;
 use crate::error::{Corruption, Error, Result, Where};
 use crate::image::{Image, Space};
 use crate::inode::{DataStart, Inode};
+use crate::room::SMALL as SMALL_ROOM;
 use crate::scratch::Tools;
+use crate::window;
 use crate::zmap::{ZAt, ZExtent, ZFormat, ZMap, ZPlace};
 
 /// Decoding less than this saves nothing worth the while.
@@ -208,10 +211,20 @@ impl<'a> Encoded<'a> {
     ) -> Result<()> {
         let end = skip.saturating_add(part.len());
         let is_whole = skip == 0 && end == cluster.llen;
-        if is_whole && self.image.clusters().get(cluster.key(), end).is_none() {
-            return self.decode(tools, work, cluster, part);
-        }
-        let bytes = self.beginning(tools, work, cluster, end)?;
+        let clusters = self.image.clusters();
+        let bytes = if let Some(bytes) = clusters.get(cluster.key(), end) {
+            bytes
+        } else {
+            // Before room is taken: this may decode a cluster of the metabox.
+            let inline = self.inline(cluster)?;
+            let buffer = if is_whole || cluster.llen <= SMALL_ROOM { 0 } else { cluster.llen };
+            let needed = if tools.has_room { 0 } else { buffer + cluster.large_input() };
+            let _taken = clusters.room().take(needed);
+            if is_whole {
+                return self.decode(tools, work, cluster, inline.as_deref(), part);
+            }
+            self.beginning(tools, work, cluster, inline.as_deref(), end)?
+        };
         part.copy_from_slice(bytes.get(skip..end).unwrap_or_default());
         Ok(())
     }
@@ -222,6 +235,7 @@ impl<'a> Encoded<'a> {
         tools: &mut Tools,
         work: &mut Work,
         cluster: &Cluster,
+        inline: Option<&[u8]>,
         len: usize,
     ) -> Result<Decoded> {
         let mut decode = |known: bool| {
@@ -229,30 +243,55 @@ impl<'a> Encoded<'a> {
             // is not, and in the packed inode the neighbours are other files' fragments.
             let all = known || self.is_packed() || len > cluster.llen / 2 || cluster.llen <= SMALL;
             let len = if all { cluster.llen } else { len.next_power_of_two().max(SMALL).min(cluster.llen) };
-            let mut bytes = self.image.clusters().buffer(len);
-            self.decode(tools, work, cluster, &mut bytes)?;
+            let mut bytes = self.image.clusters().room().buffer(len);
+            self.decode(tools, work, cluster, inline, &mut bytes)?;
             Ok(bytes)
         };
         self.image.clusters().get_or_decode(cluster.key(), len, &mut decode)
     }
 
-    /// Decodes the beginning of a cluster, or all of it, into `output`.
-    fn decode(&self, tools: &mut Tools, work: &mut Work, cluster: &Cluster, output: &mut [u8]) -> Result<()> {
+    /// The bytes of a cluster that lies beside its inode.
+    fn inline(&self, cluster: &Cluster) -> Result<Option<Bytes<'_>>> {
+        match cluster.at {
+            ZAt::Blob { .. } => Ok(None),
+            ZAt::Inline { space, position } => {
+                let len = usize::try_from(cluster.plen).unwrap_or(usize::MAX);
+                self.image.bytes(space, position, len).map(Some)
+            }
+        }
+    }
+
+    /// Decodes the beginning of a cluster, or all of it, into `output`. `inline`: its bytes, if it
+    /// lies beside its inode.
+    fn decode(
+        &self,
+        tools: &mut Tools,
+        work: &mut Work,
+        cluster: &Cluster,
+        inline: Option<&[u8]>,
+        output: &mut [u8],
+    ) -> Result<()> {
         let image = self.image;
         let Cluster { at, plen, algorithm, .. } = *cluster;
         let nid = self.inode.nid;
         work.spend(u64::from(plen).saturating_add(output.len() as u64), Where::nid(nid))?;
         // The map lets no cluster be longer than 1 MiB.
         let len = usize::try_from(plen).unwrap_or(usize::MAX);
-        let lent;
+        let room = image.clusters().room();
+        let mut large = None;
         let (input, position) = match at {
-            ZAt::Blob { index, position } => {
+            ZAt::Blob { index, position } if cluster.large_input() == 0 => {
                 (tools.window.fetch(image, index, position, len, cluster.ahead)?, position)
             }
-            ZAt::Inline { space, position } => {
-                lent = image.bytes(space, position, len)?;
-                (&*lent, position)
-            }
+            ZAt::Blob { index, position } => match image.lent(index, position, len) {
+                Some(lent) => (lent, position),
+                None => {
+                    let bytes = large.insert(room.buffer(len));
+                    image.read_blob(index, position, bytes)?;
+                    (&**bytes, position)
+                }
+            },
+            ZAt::Inline { position, .. } => (inline.unwrap_or_default(), position),
         };
         let failed = |cause| {
             let what = Corruption::Decode { algorithm, cause };
@@ -267,10 +306,12 @@ impl<'a> Encoded<'a> {
         let input = if padded { skip_padding(input, first_block).map_err(failed)? } else { input };
         let whole = padded && !cluster.longer && output.len() == cluster.llen;
         let codec = image.codec(algorithm, nid)?;
-        tools
-            .decoder
-            .decode(codec, input, output, if whole { Want::Whole } else { Want::Prefix })
-            .map_err(failed)
+        let want = if whole { Want::Whole } else { Want::Prefix };
+        tools.decoder.decode(codec, input, output, want).map_err(failed)?;
+        if let Some(bytes) = large {
+            room.keep(bytes);
+        }
+        Ok(())
     }
 
     fn is_packed(&self) -> bool {
@@ -339,6 +380,11 @@ impl<'a> Encoded<'a> {
 }
 
 impl Cluster {
+    /// Bytes that it takes to fetch it, unless they fit into a window.
+    fn large_input(&self) -> usize {
+        usize::try_from(self.plen).ok().filter(|plen| *plen > window::MOST).unwrap_or_default()
+    }
+
     /// Its key in the cache.
     fn key(&self) -> ClusterKey {
         let (blob, position) = match self.at {

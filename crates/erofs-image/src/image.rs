@@ -1,7 +1,7 @@
 //! An open image: its blobs, its superblock and how metadata is fetched.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use erofs_codec::Codec;
 use erofs_format::Profile;
@@ -11,6 +11,7 @@ use erofs_format::device::DeviceSlot;
 use crate::cache::{Bytes, Cache, UnitKey};
 use crate::clusters::Clusters;
 use crate::device::{Blob, overflow};
+use crate::encoded::Work;
 use crate::error::{Corruption, Error, Feature, Result, Where};
 use crate::inode::{DataStart, Inode};
 use crate::limits::Limits;
@@ -58,6 +59,7 @@ pub struct Image {
     prefixes: PrefixTable,
     clusters: Clusters,
     toolbox: Toolbox,
+    metabox_lock: Mutex<()>,
     id: u64,
 }
 
@@ -96,6 +98,7 @@ impl Image {
             prefixes: PrefixTable::default(),
             clusters: Clusters::new(limits.decoded_cache_bytes),
             toolbox: Toolbox::default(),
+            metabox_lock: Mutex::new(()),
             id: IDS.fetch_add(1, Ordering::Relaxed),
         };
         image.sb.devices = image.read_device_table()?;
@@ -238,14 +241,31 @@ impl Image {
 
     /// `len` bytes of a compressed metabox.
     fn metabox_bytes(&self, metabox: &Inode, position: u64, len: usize) -> Result<Bytes<'_>> {
-        if position.checked_add(len as u64).is_some_and(|end| end <= metabox.size) {
-            let key = (METABOX_BLOB, position / self.unit_size);
-            let read = |position, unit: &mut [u8]| self.read_data(metabox, position, unit);
-            if let Some(bytes) = self.unit_bytes(key, position, len, &read)? {
-                return Ok(bytes);
-            }
+        if position.checked_add(len as u64).is_none_or(|end| end > metabox.size) {
+            let what = Corruption::PastFileEnd { needed: len as u64, size: metabox.size };
+            return Err(Error::corrupt(Where::at(metabox.nid, position), what));
         }
-        self.file_bytes(metabox, position, len)
+        let key = (METABOX_BLOB, position / self.unit_size);
+        let read = |position, unit: &mut [u8]| self.read_metabox(metabox, position, unit);
+        if let Some(bytes) = self.unit_bytes(key, position, len, &read)? {
+            return Ok(bytes);
+        }
+        let mut bytes = vec![0; len];
+        self.read_metabox(metabox, position, &mut bytes)?;
+        Ok(Bytes::Owned(bytes))
+    }
+
+    /// Reads the data of a compressed metabox, one thread at a time: who needs it may have taken
+    /// room for what it decodes, and must not wait for more.
+    fn read_metabox(&self, metabox: &Inode, position: u64, buf: &mut [u8]) -> Result<usize> {
+        let _alone = self.metabox_lock.lock().unwrap_or_else(PoisonError::into_inner);
+        self.toolbox.with(|tools| {
+            tools.has_room = true;
+            let mut work = Work::new(self, buf.len() as u64, 1);
+            let done = self.read_encoded(tools, &mut work, metabox, position, buf);
+            tools.has_room = false;
+            done
+        })
     }
 
     /// `len` bytes at `position`, from the cache of metadata or by way of it, if they lie in one

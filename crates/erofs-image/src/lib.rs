@@ -34,6 +34,7 @@ mod path;
 mod pieces;
 mod prefix;
 mod reader;
+mod room;
 mod scratch;
 mod source;
 mod superblock;

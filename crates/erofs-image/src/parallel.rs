@@ -21,6 +21,9 @@ const PARTS: usize = 4;
 /// No part is smaller than this.
 const SMALLEST: usize = 8 << 10;
 
+/// More threads than this only take memory.
+const MOST_THREADS: usize = 64;
+
 /// A part of the buffer and its byte position in the file.
 type Part<'a> = (u64, &'a mut [u8]);
 
@@ -42,7 +45,7 @@ impl Image {
     fn read_parts(&self, inode: &Inode, offset: u64, buf: &mut [u8], threads: usize) -> Result<()> {
         let mut encoded = Encoded::new(self, inode)?;
         let least = worth_a_thread(encoded.extent(offset)?.place);
-        let threads = threads.min(buf.len() / least);
+        let threads = threads.min(buf.len() / least).min(MOST_THREADS);
         if threads < 2 {
             return self.read_data(inode, offset, buf).map(|_| ());
         }

@@ -7,12 +7,13 @@ use crate::encoded::{Encoded, Work};
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::inode::{DataStart, Inode};
+use crate::room::SMALL;
 use crate::scratch::Scratch;
 use crate::zmap::{ZExtent, ZFormat, ZPlace};
 
 /// Bytes of a piece, where the data does not lie together anyway. It stays in a core's own cache
 /// between being decoded and being used.
-const PIECE: u64 = 256 << 10;
+const PIECE: u64 = SMALL as u64;
 
 /// A part of a file's data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +138,21 @@ impl Image {
                     return Ok(());
                 }
                 batch.start = at + len;
+            } else if len > SMALL as u64 {
+                let room = self.clusters().room();
+                let taken = room.take(needed(&encoded.extent(at)?, len));
+                let mut bytes = room.buffer(usize::try_from(len).unwrap_or_default());
+                tools.has_room = true;
+                let filled = encoded.fill(tools, &mut work, at, &mut bytes, range.end - at);
+                tools.has_room = false;
+                filled?;
+                let flow = visit(at, Piece::Data(&bytes));
+                room.keep(bytes);
+                drop(taken);
+                if flow.is_break() {
+                    return Ok(());
+                }
+                batch.start = at + len;
             } else if let Err(error) = encoded.fill(tools, &mut work, at, batch.room(len), range.end - at) {
                 let _ = batch.hand_over(visit);
                 return Err(error);
@@ -162,6 +178,14 @@ fn step(extent: &ZExtent, at: u64, end: u64) -> (bool, u64) {
     }
 }
 
+/// Room for `len` bytes of an extent, for the cluster, and for all that it decodes to if that is
+/// more: then it goes by way of the cache.
+fn needed(extent: &ZExtent, len: u64) -> usize {
+    let ZPlace::Pcluster { plen, .. } = extent.place else { return 0 };
+    let decoded = if extent.llen == len { 0 } else { extent.llen };
+    usize::try_from(len.saturating_add(u64::from(plen)).saturating_add(decoded)).unwrap_or(usize::MAX)
+}
+
 /// Bytes that lie together in the file and have not been handed over.
 struct Batch<'a> {
     start: u64,
@@ -174,7 +198,7 @@ impl Batch<'_> {
         self.len != 0 && self.len + more > PIECE
     }
 
-    /// Room for `more` bytes behind those that are there. No step has more than 12 MiB.
+    /// Room for `more` bytes behind those that are there. Together they are a piece at most.
     fn room(&mut self, more: u64) -> &mut [u8] {
         let start = usize::try_from(self.len).unwrap_or(usize::MAX);
         let end = usize::try_from(self.len + more).unwrap_or(usize::MAX);

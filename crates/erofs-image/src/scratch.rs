@@ -40,6 +40,8 @@ impl Scratch {
 pub(crate) struct Tools {
     pub(crate) decoder: Decoder,
     pub(crate) window: Window,
+    /// Room for what is decoded has been taken, or is not counted.
+    pub(crate) has_room: bool,
 }
 
 /// The tools that nobody is using.

@@ -5,7 +5,7 @@ use crate::image::Image;
 
 /// The most bytes that are fetched at once beyond what is needed now. They stay in a core's own
 /// cache until they are decoded.
-const MOST: usize = 128 << 10;
+pub(crate) const MOST: usize = 128 << 10;
 
 /// Two pieces of blobs that were fetched last. Clusters of a file lie one behind the other, and
 /// those of the next file behind them, so the next cluster is mostly here already. Two: where each
@@ -25,7 +25,7 @@ struct Pane {
 }
 
 impl Window {
-    /// `len` bytes (1 MiB at most) at `position` of a blob. `ahead` bytes behind `position` are
+    /// `len` bytes ([`MOST`] at most) at `position` of a blob. `ahead` bytes behind `position` are
     /// likely to be needed soon.
     pub(crate) fn fetch<'a>(
         &'a mut self,

@@ -1,0 +1,132 @@
+//! Room for large clusters: a bound on what all threads have in hand at once, and buffers that are
+//! used again.
+//!
+//! A cluster of 1 MiB may decode to 12 MiB. However many threads there are, only so many of them
+//! hold that much: the others wait. So that nobody waits for ever, a thread takes room once for a
+//! step, before it begins to decode a cluster that others may be waiting for, and asks for nothing
+//! more while it has it.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+/// What needs no more than this is not counted: any number of threads may hold it.
+pub(crate) const SMALL: usize = 256 << 10;
+
+/// Bytes in hand at once. The largest cluster and what it decodes to fit in three times.
+const ALL: usize = 48 << 20;
+
+/// Buffers that nobody uses are kept for the next cluster, as fresh memory costs the system about
+/// as much time as decoding LZ4 into it: how many, and how many bytes together.
+const SPARES: usize = 8;
+const SPARE_BYTES: usize = 16 << 20;
+
+#[derive(Debug, Default)]
+pub(crate) struct Room {
+    taken: Mutex<usize>,
+    bell: Condvar,
+    /// Those that were in use last come last.
+    spares: Mutex<Vec<Vec<u8>>>,
+}
+
+/// Room that was taken; it is given back on drop.
+#[derive(Debug)]
+pub(crate) struct Taken<'a> {
+    room: &'a Room,
+    bytes: usize,
+}
+
+impl Room {
+    /// Waits until there is room for `bytes`; for all there are, if they are more than that.
+    pub(crate) fn take(&self, bytes: usize) -> Option<Taken<'_>> {
+        let bytes = bytes.min(ALL);
+        if bytes == 0 {
+            return None;
+        }
+        let mut taken = lock(&self.taken);
+        while *taken > ALL - bytes {
+            taken = self.bell.wait(taken).unwrap_or_else(PoisonError::into_inner);
+        }
+        *taken += bytes;
+        Some(Taken { room: self, bytes })
+    }
+
+    /// A buffer of `len` bytes, whatever is in them.
+    pub(crate) fn buffer(&self, len: usize) -> Vec<u8> {
+        // Not a much larger one, which would be paid for as long as a cluster in it is kept.
+        let fits = |spare: &Vec<u8>| (len..=len.saturating_mul(2)).contains(&spare.capacity());
+        let mut spares = lock(&self.spares);
+        let found = spares.iter().rposition(fits).map(|index| spares.remove(index));
+        drop(spares);
+        let Some(mut bytes) = found else { return vec![0; len] };
+        bytes.resize(len, 0);
+        bytes
+    }
+
+    /// Takes a buffer back that nobody uses.
+    pub(crate) fn keep(&self, bytes: Vec<u8>) {
+        let mut spares = lock(&self.spares);
+        spares.push(bytes);
+        let held = |spares: &[Vec<u8>]| spares.iter().map(Vec::capacity).fold(0, usize::saturating_add);
+        while spares.len() > SPARES || held(&spares) > SPARE_BYTES {
+            spares.remove(0);
+        }
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        let mut taken = lock(&self.room.taken);
+        *taken = taken.saturating_sub(self.bytes);
+        drop(taken);
+        self.room.bell.notify_all();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn no_more_is_in_hand_than_there_is_room_for() {
+        let room = Room::default();
+        let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..16 {
+                scope.spawn(|| {
+                    for _ in 0..20 {
+                        let _taken = room.take(13 << 20);
+                        most.fetch_max(now.fetch_add(13 << 20, Ordering::SeqCst), Ordering::SeqCst);
+                        std::thread::yield_now();
+                        now.fetch_sub(13 << 20, Ordering::SeqCst);
+                    }
+                });
+            }
+        });
+        assert!(most.into_inner() + (13 << 20) <= ALL);
+        drop(room.take(usize::MAX));
+        assert!(room.take(0).is_none());
+        assert_eq!(*lock(&room.taken), 0);
+    }
+
+    #[test]
+    fn buffers_are_used_again_where_they_fit_within_bounds() {
+        let room = Room::default();
+        let buffer = room.buffer(1000);
+        let place = buffer.as_ptr();
+        room.keep(buffer);
+        assert_ne!(room.buffer(400).capacity(), 1000, "much too large");
+        let again = room.buffer(900);
+        assert_eq!((again.as_ptr(), again.len()), (place, 900));
+        for _ in 0..20 {
+            room.keep(Vec::with_capacity(12 << 20));
+            room.keep(vec![0; 10]);
+        }
+        let spares = lock(&room.spares);
+        assert!(spares.len() <= SPARES && spares.iter().map(Vec::capacity).sum::<usize>() <= SPARE_BYTES);
+    }
+}
