@@ -72,7 +72,7 @@ pub(crate) fn decode(input: &[u8], output: &mut [u8], want: Want) -> Result<()> 
 /// Decodes sequences from `ip` and `op` on as long as there is plenty of input and of room; gives
 /// the places of the first one that it has not decoded, be it for want of room or as it is broken.
 ///
-/// Seven sequences of eight have short lengths and a match from 16 bytes or more away. In the loop
+/// Seven sequences of eight have short lengths and a match from 8 bytes or more away. In the loop
 /// over these, two comparisons at its head and one of the match's beginning bound every access, and
 /// the compiler sees it: there are no others.
 #[inline(never)]
@@ -99,11 +99,13 @@ fn decode_fast(input: &[u8], output: &mut [u8], mut ip: usize, mut op: usize) ->
             let distance = usize::from(u16::from_le_bytes([window[1 + literals], window[2 + literals]]));
             // Before the beginning it wraps and is above `last_op`; else it is below `op`.
             let start = op.wrapping_add(literals).wrapping_sub(distance);
-            if distance < 16 || start > last_op {
+            if distance < 8 || start > last_op {
                 break;
             }
-            // The longest match here has 18 bytes; the first 16 may be the source of the others.
-            move_within::<16>(output, start, op, literals);
+            // The longest match here has 18 bytes, of which each piece may be the source of the next.
+            // From less than 16 bytes away come an eighth of the matches in executables.
+            move_within::<8>(output, start, op, literals);
+            move_within::<8>(output, start + 8, op, literals + 8);
             move_within::<2>(output, start + 16, op, literals + 16);
             ip = ip.wrapping_add(3).wrapping_add(literals);
             op = op.wrapping_add(literals).wrapping_add(matched).wrapping_add(MIN_MATCH);
@@ -212,5 +214,45 @@ mod tests {
     #[test]
     fn a_length_that_never_ends_is_refused() {
         assert_eq!(whole(&vec![255; 100_000], 17), Err(DecodeError::Truncated { produced: 0 }));
+    }
+
+    /// Every mix of short and long lengths with near and far matches: what no one encoder writes.
+    #[test]
+    fn all_kinds_of_sequences_follow_each_other() {
+        let (mut stream, mut expected) = (Vec::new(), Vec::new());
+        let put_length = |stream: &mut Vec<u8>, length: usize| {
+            if let Some(mut more) = length.checked_sub(LONG) {
+                while more >= 255 {
+                    stream.push(255);
+                    more -= 255;
+                }
+                stream.push(more as u8);
+            }
+        };
+        for step in 0..6000_usize {
+            let literals = [0, 1, 14, 15, 16, 17, 31, 33, 257, 300][step % 10] + usize::from(step == 0) * 70;
+            let matched = [4, 5, 18, 19, 20, 35, 36, 37, 290][step / 7 % 9];
+            let distance = 1 + step / 3 % 70;
+            stream.push((literals.min(LONG) << 4 | (matched - MIN_MATCH).min(LONG)) as u8);
+            put_length(&mut stream, literals);
+            for index in 0..literals {
+                let byte = (step * 31 + index * 7) as u8;
+                stream.push(byte);
+                expected.push(byte);
+            }
+            stream.extend((distance as u16).to_le_bytes());
+            put_length(&mut stream, matched - MIN_MATCH);
+            for _ in 0..matched {
+                expected.push(expected[expected.len() - distance]);
+            }
+        }
+        stream.push(0);
+        assert!(whole(&stream, expected.len()).unwrap() == expected);
+        for len in (1..expected.len()).step_by(997) {
+            let mut output = vec![0xa5; len];
+            decode(&stream, &mut output, Want::Prefix).unwrap();
+            assert!(output == expected[..len], "{len}");
+            assert_eq!(whole(&stream, len), Err(DecodeError::Long { wanted: len }));
+        }
     }
 }
