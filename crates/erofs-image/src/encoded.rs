@@ -283,14 +283,15 @@ impl<'a> Encoded<'a> {
             ZAt::Blob { index, position } if cluster.large_input() == 0 => {
                 (tools.window.fetch(image, index, position, len, cluster.ahead)?, position)
             }
-            ZAt::Blob { index, position } => match image.lent(index, position, len) {
-                Some(lent) => (lent, position),
-                None => {
+            ZAt::Blob { index, position } => {
+                if let Some(lent) = image.lent(index, position, len) {
+                    (lent, position)
+                } else {
                     let bytes = large.insert(room.buffer(len));
                     image.read_blob(index, position, bytes)?;
                     (&**bytes, position)
                 }
-            },
+            }
             ZAt::Inline { position, .. } => (inline.unwrap_or_default(), position),
         };
         let failed = |cause| {
