@@ -21,6 +21,7 @@ extern crate self as erofs_image;
 mod cache;
 mod clusters;
 mod codecs;
+mod corruption;
 mod data;
 mod device;
 mod dir;
