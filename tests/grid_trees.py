@@ -157,12 +157,11 @@ def holes(root: Path) -> None:
                 file.write(prose(draw.random().hex(), draw.choice([1, 100, 5000, 40_000])))
                 file.seek(draw.choice([4096, 10_000, 65_536, 300_000]), os.SEEK_CUR)
             file.truncate(file.tell() + draw.choice([0, 1, 4096, 100_000]))
-    # mkfs.erofs 1.9.4 takes minutes to deduplicate zeros of more than 16 MiB.
+    # Of two files with megabytes of zeros mkfs.erofs 1.9.4 takes minutes to deduplicate one.
     with open(root / "mostly-hole", "wb") as file:
         file.seek(6_000_000)
         file.write(b"end")
-    (root / "zeros").write_bytes(bytes(3_000_000))
-    (root / "zeros-then-text").write_bytes(bytes(1_000_000) + prose(0, 100_000))
+    (root / "zeros-then-text").write_bytes(bytes(100_000) + prose(0, 100_000))
 
 
 @tree
