@@ -14,7 +14,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use erofs_format::compression::Algorithm;
 
 use crate::error::Result;
-use crate::room::Room;
+use crate::room::{self, Room};
 
 /// Threads that need different clusters seldom meet in one of so many parts.
 const SHARDS: usize = 16;
@@ -240,7 +240,7 @@ impl Shard {
 }
 
 fn cost(bytes: &Decoded) -> u64 {
-    (bytes.capacity() as u64).saturating_add(OVERHEAD)
+    (room::held(bytes) as u64).saturating_add(OVERHEAD)
 }
 
 impl Flight {

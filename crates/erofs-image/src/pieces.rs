@@ -141,13 +141,15 @@ impl Image {
             } else if len > SMALL as u64 {
                 let room = self.clusters().room();
                 let taken = room.take(needed(&encoded.extent(at)?, len));
-                let mut bytes = room.buffer(usize::try_from(len).unwrap_or_default());
+                let count = usize::try_from(len).unwrap_or_default();
+                let mut bytes = room.scratch(count);
+                let output = bytes.get_mut(..count).unwrap_or_default();
                 tools.has_room = true;
-                let filled = encoded.fill(tools, &mut work, at, &mut bytes, range.end - at);
+                let filled = encoded.fill(tools, &mut work, at, output, range.end - at);
                 tools.has_room = false;
                 filled?;
-                let flow = visit(at, Piece::Data(&bytes));
-                room.keep(bytes);
+                let flow = visit(at, Piece::Data(output));
+                room.keep_scratch(bytes);
                 drop(taken);
                 if flow.is_break() {
                     return Ok(());

@@ -12,12 +12,21 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 pub(crate) const SMALL: usize = 256 << 10;
 
 /// Bytes in hand at once. The largest cluster and what it decodes to fit in three times.
-const ALL: usize = 48 << 20;
+const ALL: usize = 40 << 20;
 
 /// Buffers that nobody uses are kept for the next cluster, as fresh memory costs the system about
 /// as much time as decoding LZ4 into it: how many, and how many bytes together.
 const SPARES: usize = 8;
-const SPARE_BYTES: usize = 16 << 20;
+const SPARE_BYTES: usize = 12 << 20;
+
+/// Of larger buffers each gets its own pages, which go back to the system with it: an allocator
+/// keeps what is freed, for each thread, so that many threads one after another would come to
+/// hold a large buffer each.
+const OWN_PAGES: usize = 1 << 20;
+
+/// What no allocator takes from what it keeps (glibc's last bound is 32 MiB). Only what is
+/// written to takes memory.
+const CAPACITY: usize = 33 << 20;
 
 #[derive(Debug, Default)]
 pub(crate) struct Room {
@@ -25,6 +34,8 @@ pub(crate) struct Room {
     bell: Condvar,
     /// Those that were in use last come last.
     spares: Mutex<Vec<Vec<u8>>>,
+    /// Of those for one step only; their lengths are what was written to.
+    scratches: Mutex<Vec<Vec<u8>>>,
 }
 
 /// Room that was taken; it is given back on drop.
@@ -49,8 +60,11 @@ impl Room {
         Some(Taken { room: self, bytes })
     }
 
-    /// A buffer of `len` bytes, whatever is in them.
+    /// A buffer of `len` bytes, whatever is in them, for a cluster that may be kept.
     pub(crate) fn buffer(&self, len: usize) -> Vec<u8> {
+        if len > OWN_PAGES {
+            return own_pages(len);
+        }
         // Not a much larger one, which would be paid for as long as a cluster in it is kept.
         let fits = |spare: &Vec<u8>| (len..=len.saturating_mul(2)).contains(&spare.capacity());
         let mut spares = lock(&self.spares);
@@ -61,14 +75,48 @@ impl Room {
         bytes
     }
 
-    /// Takes a buffer back that nobody uses.
+    /// Takes such a buffer back.
     pub(crate) fn keep(&self, bytes: Vec<u8>) {
-        let mut spares = lock(&self.spares);
-        spares.push(bytes);
-        let held = |spares: &[Vec<u8>]| spares.iter().map(Vec::capacity).fold(0, usize::saturating_add);
-        while spares.len() > SPARES || held(&spares) > SPARE_BYTES {
-            spares.remove(0);
+        if bytes.capacity() < CAPACITY {
+            keep(&self.spares, bytes);
         }
+    }
+
+    /// A buffer of `len` bytes or a little more, whatever is in them, for one step.
+    pub(crate) fn scratch(&self, len: usize) -> Vec<u8> {
+        let mut scratches = lock(&self.scratches);
+        let fitting = scratches.iter().enumerate().filter(|(_, scratch)| scratch.len() <= len + len / 4);
+        let largest = fitting.max_by_key(|(_, scratch)| scratch.len()).map(|(index, _)| index);
+        let found = largest.map(|index| scratches.remove(index));
+        drop(scratches);
+        let Some(mut bytes) = found else { return own_pages(len) };
+        bytes.resize(bytes.len().max(len), 0);
+        bytes
+    }
+
+    /// Takes such a buffer back.
+    pub(crate) fn keep_scratch(&self, bytes: Vec<u8>) {
+        keep(&self.scratches, bytes);
+    }
+}
+
+/// The memory that a buffer for a cluster takes.
+pub(crate) fn held(bytes: &Vec<u8>) -> usize {
+    if bytes.capacity() < CAPACITY { bytes.capacity() } else { bytes.len() }
+}
+
+fn own_pages(len: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(CAPACITY.max(len));
+    bytes.resize(len, 0);
+    bytes
+}
+
+/// Adds `bytes`, and lets the oldest ones go that are too many.
+fn keep(spares: &Mutex<Vec<Vec<u8>>>, bytes: Vec<u8>) {
+    let mut spares = lock(spares);
+    spares.push(bytes);
+    while spares.len() > SPARES || spares.iter().map(Vec::len).sum::<usize>() > SPARE_BYTES {
+        spares.remove(0);
     }
 }
 
@@ -123,10 +171,28 @@ mod tests {
         let again = room.buffer(900);
         assert_eq!((again.as_ptr(), again.len()), (place, 900));
         for _ in 0..20 {
-            room.keep(Vec::with_capacity(12 << 20));
-            room.keep(vec![0; 10]);
+            room.keep(room.buffer(12 << 20));
+            room.keep(vec![0; 1 << 20]);
         }
         let spares = lock(&room.spares);
-        assert!(spares.len() <= SPARES && spares.iter().map(Vec::capacity).sum::<usize>() <= SPARE_BYTES);
+        assert!(spares.iter().all(|spare| spare.capacity() == 1 << 20) && spares.len() == SPARES);
+    }
+
+    #[test]
+    fn scratch_grows_but_little_more_than_needed_is_given() {
+        let room = Room::default();
+        let scratch = room.scratch(1000);
+        let place = scratch.as_ptr();
+        room.keep_scratch(scratch);
+        let other = room.scratch(500);
+        assert_ne!(other.as_ptr(), place);
+        let again = room.scratch(1 << 20);
+        assert_eq!((again.as_ptr(), again.len()), (place, 1 << 20));
+        room.keep_scratch(again);
+        assert_eq!(room.scratch(1_000_000).len(), 1 << 20);
+        for _ in 0..5 {
+            room.keep_scratch(vec![0; 5 << 20]);
+        }
+        assert_eq!(lock(&room.scratches).len(), 2);
     }
 }
