@@ -91,7 +91,8 @@ fn cut_up(context: &Context<'_>, step: Step, give: &mut dyn FnMut(Job)) {
     let inode = step.inode;
     let large = Arc::new(Large { step, bad: AtomicBool::new(false) });
     for cut in Cuts::new(context.image, &inode, 0..inode.size) {
-        if context.stopped() {
+        // What a bad file claims to have further on is not worth the time: it may be any number of bytes.
+        if context.stopped() || large.bad.load(Ordering::Relaxed) {
             break;
         }
         match cut {

@@ -116,12 +116,13 @@ pub enum Corruption {
         /// The device id.
         found: u16,
     },
-    /// Metadata lies beyond the end of the file that should hold it.
-    #[error("{needed} bytes of metadata lie beyond the {size} bytes of their file")]
+    /// Metadata or a fragment lies beyond the end of the inode whose data should hold it. The byte
+    /// of the error's place is counted in that data.
+    #[error("{needed} bytes lie beyond the {size} bytes of the inode that should hold them")]
     PastFileEnd {
         /// Bytes needed from the place of the error on.
         needed: u64,
-        /// Size of the file that should hold them.
+        /// Size of the inode that should hold them.
         size: u64,
     },
     /// A directory block has no room for its own entries.

@@ -31,6 +31,9 @@ use crate::zmap::{ZAt, ZExtent, ZFormat, ZMap, ZPlace};
 /// Decoding less than this saves nothing worth the while.
 const SMALL: usize = 128 << 10;
 
+/// Fragments up to this size are read without a look at what the packed inode has there.
+const LONG_FRAGMENT: u64 = 64 << 20;
+
 /// Uncompressed runs up to this size are fetched together with their neighbours.
 const GATHER: usize = 64 << 10;
 
@@ -140,6 +143,13 @@ impl<'a> Encoded<'a> {
             ZPlace::Fragment { offset } => {
                 let packed = self.packed()?;
                 let position = offset.checked_add(skip).ok_or_else(|| overflow(self.inode.nid))?;
+                let needed = part.len() as u64;
+                // The file whose fragment it is tells a lie, or the packed inode does: the error
+                // names the one that was to be read.
+                if position.checked_add(needed).is_none_or(|end| end > packed.size) {
+                    let what = Corruption::PastFileEnd { needed, size: packed.size };
+                    return Err(Error::corrupt(Where::at(self.inode.nid, position), what));
+                }
                 self.image.fill_inode(tools, work, &packed, position, part)
             }
             ZPlace::Pcluster { at, format: ZFormat::Shifted, .. } => {
@@ -331,18 +341,39 @@ impl<'a> Encoded<'a> {
         self.image.packed(self.inode.nid)
     }
 
+    /// How many of the `len` bytes from `position` on of the packed inode to take at once, and
+    /// whether they are a hole there. A fragment has a claimed length only, so a long one is looked
+    /// at: hours would go into reading zeros that nobody stored.
+    pub(crate) fn in_packed(&self, position: u64, len: u64) -> Result<(bool, u64)> {
+        if len <= LONG_FRAGMENT {
+            return Ok((false, len));
+        }
+        let packed = self.packed()?;
+        if position.checked_add(len).is_none_or(|end| end > packed.size) {
+            // Who reads it is told.
+            return Ok((false, len));
+        }
+        let run = self.image.map(&packed, position)?;
+        match run.place {
+            Place::Hole => Ok((true, len.min(run.len))),
+            _ => Ok((false, len.min(run.len.max(LONG_FRAGMENT)))),
+        }
+    }
+
     /// The run at `offset` for those who ask where data lies.
     pub(crate) fn place(&mut self, offset: u64) -> Result<Extent> {
         let extent = self.extent(offset)?;
         let nid = self.inode.nid;
         let skip = offset - extent.la;
-        let len = extent.llen - skip;
+        let mut len = extent.llen - skip;
         let place = match extent.place {
             ZPlace::Hole => Place::Hole,
             ZPlace::Fragment { offset } => {
                 let nid = self.packed().map_err(|error| error.of_extent(nid, extent.la))?.nid;
                 let offset = offset.checked_add(skip).ok_or_else(|| overflow(self.inode.nid))?;
-                Place::Inside { nid, offset, encoded: None }
+                let (is_hole, part) = self.in_packed(offset, len)?;
+                len = part;
+                if is_hole { Place::Hole } else { Place::Inside { nid, offset, encoded: None } }
             }
             ZPlace::Pcluster { at, plen, format: ZFormat::Coded(algorithm), .. } => {
                 self.shown(at, 0, Some((plen, Some(algorithm))))?

@@ -122,8 +122,9 @@ impl Image {
         let mut batch = Batch { start: range.start, len: 0, output };
         let mut at = range.start;
         while at < range.end {
-            let (is_hole, len) = match encoded.extent(at) {
-                Ok(extent) => step(&extent, at, range.end),
+            let found = encoded.extent(at).and_then(|extent| step(&encoded, &extent, at, range.end));
+            let (is_hole, len) = match found {
+                Ok(found) => found,
                 Err(error) => {
                     // What was read before it is fine.
                     let _ = batch.hand_over(visit);
@@ -169,15 +170,22 @@ impl Image {
 }
 
 /// How many bytes from `at` on to read at once, and whether they are a hole.
-fn step(extent: &ZExtent, at: u64, end: u64) -> (bool, u64) {
+fn step(encoded: &Encoded<'_>, extent: &ZExtent, at: u64, end: u64) -> Result<(bool, u64)> {
     // The extent holds `at`.
     let rest = (extent.la + extent.llen).min(end) - at;
-    match extent.place {
+    Ok(match extent.place {
         ZPlace::Hole => (true, rest),
         // What is not decoded at once would be decoded again.
         ZPlace::Pcluster { format: ZFormat::Coded(_), .. } => (false, rest),
-        _ => (false, rest.min(PIECE)),
-    }
+        ZPlace::Fragment { offset } => {
+            let position = offset.saturating_add(at - extent.la);
+            match encoded.in_packed(position, rest)? {
+                (true, len) => (true, len),
+                (false, len) => (false, len.min(PIECE)),
+            }
+        }
+        ZPlace::Pcluster { .. } => (false, rest.min(PIECE)),
+    })
 }
 
 /// Room for `len` bytes of an extent, for the cluster, and for all that it decodes to if that is

@@ -3,12 +3,15 @@
 
 mod support;
 
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 use erofs_format::inode::{DataLayout, NID_METABOX_BIT};
 use erofs_format::zmap::{Advise, LclusterType, MapHeader};
 use erofs_format::{FeatureCompat, FeatureIncompat};
-use erofs_image::{Error, ErrorKind, Extent, Limits, OpenOptions, Place, Result};
+use erofs_image::{
+    Error, ErrorKind, Extent, Image, Inode, Limits, OpenOptions, Piece, Place, Result, Scratch,
+};
 use support::compressed::{Map, lz4, right_aligned, sample_data, unlz4};
 use support::{Builder, DIR, REG, compact, dir_block, dots, extended, open_with, pattern, read_all};
 use zerocopy::IntoBytes;
@@ -45,7 +48,47 @@ fn a_whole_file_may_lie_in_the_packed_inode() {
     builder.put_file(64, 11, &Map::fragment(16_990));
     let (image, inode) = builder.open_64();
     let error = failed(read_all(&image, &inode));
-    assert_eq!((error.kind(), error.nid(), error.offset()), (ErrorKind::Corrupt, Some(PACKED), Some(16_990)));
+    assert_eq!((error.kind(), error.nid(), error.offset()), (ErrorKind::Corrupt, Some(64), Some(16_990)));
+    assert_eq!(error.extent(), Some(0));
+}
+
+/// The pieces of a file as (position, bytes, hole).
+fn pieces(image: &Image, inode: &Inode) -> Vec<(u64, u64, bool)> {
+    let mut pieces = Vec::new();
+    let done = image.for_each_piece(inode, 0..u64::MAX, &mut Scratch::new(), &mut |at, piece| {
+        pieces.push(match piece {
+            Piece::Hole(len) => (at, len, true),
+            Piece::Data(data) => (at, data.len() as u64, false),
+        });
+        ControlFlow::Continue(())
+    });
+    done.unwrap();
+    pieces
+}
+
+#[test]
+fn a_long_fragment_of_zeros_that_nobody_stored_is_a_hole() {
+    const HUGE: u64 = 1 << 60;
+    let mut builder = with_packed();
+    builder.put_inode(64, &extended(DataLayout::CompressedFull, REG, HUGE, 3));
+    builder.put(Builder::at(66), &Map::fragment(100).bytes());
+    builder.put_inode(PACKED, &extended(DataLayout::FlatPlain, REG, HUGE + 100, (1 << 48) - 1));
+    let (image, inode) = builder.open_64();
+    assert_eq!(image.map(&inode, 0).unwrap(), Extent { logical: 0, len: HUGE, place: Place::Hole });
+    assert_eq!(pieces(&image, &inode), [(0, HUGE, true)]);
+    // Chunks of 2^43 bytes, the second of which would end beyond the image, if anybody went there.
+    let size = (3 << 43) + 100;
+    let mut chunks = extended(DataLayout::ChunkBased, REG, size, 0);
+    chunks.i_u = 31.into();
+    builder.put_inode(PACKED, &chunks).put(Builder::at(PACKED + 2), [u32::MAX, 1, u32::MAX, 1].as_bytes());
+    builder.put_inode(64, &extended(DataLayout::CompressedFull, REG, size - 100, 3));
+    let (image, inode) = builder.open_64();
+    let extents: Vec<Extent> = image.extents(&inode).map(|extent| extent.unwrap()).collect();
+    let holes: Vec<(u64, bool)> =
+        extents.iter().map(|extent| (extent.logical, extent.place == Place::Hole)).collect();
+    let chunk = 1_u64 << 43;
+    assert_eq!(holes, [(0, true), (chunk - 100, false), (2 * chunk - 100, true), (3 * chunk - 100, false)]);
+    assert_eq!(image.read(&inode, chunk - 105, &mut [1; 5]).unwrap(), 5);
 }
 
 #[test]
