@@ -171,10 +171,10 @@ class File:
     """A regular file. It keeps the blobs open."""
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return at most ``length`` bytes from ``offset``; less only at the end."""
+        """Return at most ``length`` bytes from ``offset``; less only at the end or before an error."""
 
     def read_all(self, offset: int) -> bytes:
-        """Return everything from ``offset``, unless the file claims far more than the blobs can hold."""
+        """Return everything from ``offset``, if ``memory_bytes`` allows that."""
 
     def read_into(self, offset: int, buffer: WriteableBuffer) -> int:
         """Fill a buffer from ``offset`` and return how much; less than it holds only at the end."""

@@ -322,7 +322,8 @@ class Entry(EntryPath):
 
         Raises:
             IsADirectoryError: the entry is a directory.
-            LimitExceeded: the file claims far more bytes than the blobs hold; :meth:`open` still reads it.
+            LimitExceeded: the file has more bytes beyond those that are stored than the limit
+                ``memory_bytes``; :meth:`open` still reads it.
         """
         inode = self._regular()
         return ask(self._path, self._image.core.file(inode.nid).read_all, 0)
@@ -341,12 +342,15 @@ class Entry(EntryPath):
         Raises:
             BufferError: only a copy can be had, and ``allow_copy`` is False.
             IsADirectoryError: the entry is a directory.
+            LimitExceeded: there would have to be a copy, and :meth:`read_bytes` refuses to make it.
         """
         inode = self._regular()
         place = ask(self._path, self._image.core.flat, inode.nid)
         memory = None if place is None else self._image.memory(place[0])
         if place is not None and memory is not None:
-            return memory[place[1] : place[1] + inode.size]
+            view = memory[place[1] : place[1] + inode.size]
+            # A file that claims to go on behind the end of the image is the same error as ever.
+            return view if len(view) == inode.size else memoryview(self.read_bytes())
         if not allow_copy and inode.size:
             why = "it does not lie in one piece" if place is None else "the image is not in memory: see mmap="
             raise BufferError(f"{self._path}: {why}")

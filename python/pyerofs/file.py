@@ -85,7 +85,7 @@ class EntryReader(io.RawIOBase):
         """Return everything from the position to the end.
 
         Raises:
-            LimitExceeded: the file claims far more bytes than the blobs can hold.
+            LimitExceeded: the file has more bytes beyond those that are stored than ``memory_bytes`` allows.
         """
         self._check()
         rest = ask(self.name, self._file.read_all, min(self._position, self._size))

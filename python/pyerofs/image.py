@@ -145,6 +145,8 @@ def limits() -> dict[str, int]:
     ``cache_bytes``          bytes of metadata kept in memory
     ``decoded_cache_bytes``  bytes of decoded clusters kept in memory
     ``decoded_bytes``        bytes decoded in one call, beyond 64 for each byte asked for
+    ``memory_bytes``         bytes of a file read into memory at once, beyond those that are stored
+    ``zero_bytes``           zeros written to an archive for short holes and unreadable parts of one file
     =======================  =====================================================================
     """
     return _core.limits()

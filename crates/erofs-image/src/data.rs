@@ -107,7 +107,7 @@ impl Image {
 
     /// All runs of `inode`'s data in order.
     pub fn extents<'a>(&'a self, inode: &Inode) -> Extents<'a> {
-        Extents { image: self, inode: *inode, offset: 0, left: self.limits().extents, encoded: None }
+        Extents::from(self, inode, 0)
     }
 
     /// Reads the data of a regular file from `offset` on and says how much. Less than `buf` holds
@@ -463,7 +463,12 @@ impl Iterator for Extents<'_> {
     }
 }
 
-impl Extents<'_> {
+impl<'a> Extents<'a> {
+    /// The runs from `offset` on; the first one starts there.
+    pub(crate) fn from(image: &'a Image, inode: &Inode, offset: u64) -> Self {
+        Self { image, inode: *inode, offset, left: image.limits().extents, encoded: None }
+    }
+
     fn bounded(&mut self) -> Result<Extent> {
         let limit = self.image.limits().extents;
         self.left = self.left.checked_sub(1).ok_or(Error::Limit {

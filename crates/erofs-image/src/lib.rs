@@ -19,6 +19,7 @@
 extern crate self as erofs_image;
 
 mod cache;
+mod claims;
 mod clusters;
 mod codecs;
 mod corruption;

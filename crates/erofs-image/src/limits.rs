@@ -36,6 +36,13 @@ pub struct Limits {
     /// 1 MiB, and a file of a million such extents would be a million times as much work as it
     /// seems. 1 GiB is less than a second's work.
     pub decoded_bytes: u64,
+    /// Bytes of a file that are taken into memory at once, beyond those that the blobs hold of
+    /// them. A hole takes no space, and what is compressed less than it is long. Whoever reads in
+    /// pieces never meets this bound.
+    pub memory_bytes: u64,
+    /// Zeros written to an archive for one file, where it has short holes or can't be read. 1 TiB
+    /// takes some minutes.
+    pub zero_bytes: u64,
 }
 
 impl Default for Limits {
@@ -52,6 +59,8 @@ impl Default for Limits {
             cache_bytes: 4 << 20,
             decoded_cache_bytes: 32 << 20,
             decoded_bytes: 1 << 30,
+            memory_bytes: 1 << 30,
+            zero_bytes: 1 << 40,
         }
     }
 }
@@ -69,7 +78,7 @@ impl Limits {
         found.map(|(_, value)| *value = bound).is_some()
     }
 
-    fn fields(&mut self) -> [(&'static str, &mut u64); 11] {
+    fn fields(&mut self) -> [(&'static str, &mut u64); 13] {
         // Without "..", so that a new field cannot be forgotten here.
         let Self {
             depth,
@@ -83,6 +92,8 @@ impl Limits {
             cache_bytes,
             decoded_cache_bytes,
             decoded_bytes,
+            memory_bytes,
+            zero_bytes,
         } = self;
         [
             ("depth", depth),
@@ -96,6 +107,8 @@ impl Limits {
             ("cache_bytes", cache_bytes),
             ("decoded_cache_bytes", decoded_cache_bytes),
             ("decoded_bytes", decoded_bytes),
+            ("memory_bytes", memory_bytes),
+            ("zero_bytes", zero_bytes),
         ]
     }
 }
@@ -110,7 +123,7 @@ mod tests {
         for (number, (name, _)) in Limits::default().all().enumerate() {
             assert!(limits.set(name, number as u64), "{name}");
         }
-        assert!(limits.all().map(|(_, value)| value).eq(0..11));
+        assert!(limits.all().map(|(_, value)| value).eq(0..13));
         assert_eq!((limits.depth, limits.decoded_bytes), (0, 10));
         assert!(!limits.set("deepness", 1));
     }

@@ -109,13 +109,6 @@ impl Failure {
         Self::new(Class::Value, Errno::INVAL.raw_os_error(), message)
     }
 
-    /// A file that is too large to be read whole.
-    pub(crate) fn too_large(nid: u64, message: String) -> Self {
-        let mut failure = Self::new(Class::Limit, Errno::FBIG.raw_os_error(), message);
-        failure.0.nid = Some(nid);
-        failure
-    }
-
     /// Says which path it is about; a path that was said before stands.
     pub(crate) fn at_path(mut self, path: impl Into<OsString>) -> Self {
         self.0.filename.get_or_insert_with(|| path.into());
@@ -268,7 +261,10 @@ fn over_limit(errno: i32, name: &'static str, value: u64, limit: u64) -> Failure
     let message = format!("limit exceeded: {name} is {value}, at most {limit} is allowed");
     // What counts up to its limit stops one above it, so twice the limit at least is worth a try.
     let raised = value.max(limit.saturating_mul(2));
-    let remedy = format!("limits={{'{name}': {raised}}} or --limit {name}={raised} allows more");
+    let mut remedy = format!("limits={{'{name}': {raised}}} or --limit {name}={raised} allows more");
+    if name == "memory_bytes" {
+        remedy.push_str(", and open() reads it in pieces");
+    }
     let mut failure = Failure::new(Class::Limit, errno, message).remedy(remedy);
     failure.0.limit = Some((name, value, limit));
     failure

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Arc, OnceLock};
 
-use erofs_image::Reader;
+use erofs_image::{ErrorKind, Reader};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
@@ -14,6 +14,9 @@ use crate::handle::{Handle, PerProcess};
 
 /// What is read before it is copied to a caller's buffer: it stays in a processor's cache meanwhile.
 const PIECE: usize = 256 << 10;
+
+/// The most that is read at once of a long range that is known to be damaged somewhere.
+const SOME: u64 = 16 << 20;
 
 /// A regular file of an image. It keeps the blobs open after the image was closed.
 #[pyclass(frozen, module = "pyerofs._core")]
@@ -65,9 +68,16 @@ impl File {
         length: u64,
         whole: bool,
     ) -> Result<(Bound<'py, PyBytes>, usize), Failure> {
-        // Cut to the file's end before anything is allocated.
-        let length =
-            usize::try_from(length.min(self.left(offset))).map_err(|_| PyMemoryError::new_err(()))?;
+        // Cut to the file's end, and to what is there, before anything is allocated.
+        let mut length = length.min(self.left(offset));
+        let range = offset..offset.saturating_add(length);
+        match py.detach(|| self.handle.image()?.check_memory(&self.inode, range)) {
+            Ok(()) => (),
+            // There may be something to be read before what is wrong.
+            Err(error) if !whole && error.kind() == ErrorKind::Corrupt => length = length.min(SOME),
+            Err(error) => return Err(error.into()),
+        }
+        let length = usize::try_from(length).map_err(|_| PyMemoryError::new_err(()))?;
         let mut count = 0;
         // Nobody sees the object before it is full, so it is filled detached.
         let bytes = PyBytes::new_with(py, length, |bytes| {
@@ -93,9 +103,8 @@ impl File {
         }
     }
 
-    /// Everything from `offset` on, unless the file claims far more than the blobs can hold.
+    /// Everything from `offset` on.
     fn read_all<'py>(&self, py: Python<'py>, offset: u64) -> Result<Bound<'py, PyBytes>, Failure> {
-        self.handle.check_claim(&self.inode, self.left(offset))?;
         Ok(self.bytes(py, offset, u64::MAX, true)?.0)
     }
 

@@ -7,10 +7,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use erofs_image::{Image, Inode, OpenOptions};
+use erofs_image::{Image, OpenOptions};
 use pyo3::prelude::*;
 
-use crate::errors::Failure;
 use crate::source::Blob;
 
 /// How often this process, or those it was forked from, came out of a fork as the child.
@@ -78,30 +77,6 @@ impl Handle {
             None => Some(&self.primary),
             Some(device) => self.devices.get(device),
         }
-    }
-
-    /// Bytes of all blobs together; `u64::MAX` if that can't be known.
-    pub(crate) fn stored(&self) -> u64 {
-        let lengths = self.devices.iter().map(|device| device.length);
-        let sum = lengths.fold(self.primary.length, |sum, length| Some(sum?.saturating_add(length?)));
-        sum.unwrap_or(u64::MAX)
-    }
-
-    /// Refuses to take memory for `bytes` of a file if it claims far more of them than the blobs can hold.
-    ///
-    /// A hole takes no space, and a chunk or a cluster may be used twice, so a claim needs some room; what is
-    /// compressed may be a thousand times as long as what is stored (Linux decodes at most 12 MiB from a cluster, and a
-    /// cluster has 4 KiB or more in nearly every image).
-    pub(crate) fn check_claim(&self, inode: &Inode, bytes: u64) -> Result<(), Failure> {
-        const ALLOWANCE: u64 = 1 << 28;
-        const RATIO: u64 = 3072;
-        let stored = self.stored();
-        let plausible = if inode.layout.is_compressed() { stored.saturating_mul(RATIO) } else { stored };
-        if bytes <= plausible.saturating_add(ALLOWANCE) {
-            return Ok(());
-        }
-        let message = format!("{bytes} bytes are claimed, the blobs hold {stored}");
-        Err(Failure::too_large(inode.nid, message).remedy("read it in pieces with open()"))
     }
 }
 

@@ -201,9 +201,9 @@ impl ReadMany {
         py: Python<'py>,
         inode: &erofs_image::Inode,
     ) -> Result<Bound<'py, PyBytes>, Failure> {
-        self.handle.check_claim(inode, inode.size)?;
-        let size = usize::try_from(inode.size).map_err(|_| PyMemoryError::new_err(()))?;
         let image: Arc<Image> = self.handle.image()?;
+        py.detach(|| image.check_memory(inode, 0..inode.size))?;
+        let size = usize::try_from(inode.size).map_err(|_| PyMemoryError::new_err(()))?;
         Ok(PyBytes::new_with(py, size, |bytes| {
             let count =
                 py.detach(|| image.read_parallel(inode, 0, bytes, self.threads)).map_err(Failure::from)?;

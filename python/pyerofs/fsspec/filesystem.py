@@ -128,7 +128,8 @@ class ErofsFileSystem(TreeFileSystem):
 
         Raises:
             IsADirectoryError: the path is a directory.
-            LimitExceeded: far more bytes are asked for than the blobs hold; :meth:`open` still reads them.
+            LimitExceeded: more bytes are asked for, beyond those that are stored, than ``memory_bytes``;
+                :meth:`open` still reads them.
         """
         entry = self._entry(path)
         if start is None and end is None:

@@ -355,7 +355,10 @@ impl Encoder<'_> {
 
     /// What comes before the data of a regular file, and where it has data.
     fn begin(self, step: &Step) -> Result<(Vec<u8>, Layout)> {
-        let layout = Layout::of(self.context.image, &step.inode).map_err(Error::image(&step.path))?;
+        let image = self.context.image;
+        let layout = Layout::of(image, &step.inode).map_err(Error::image(&step.path))?;
+        // Once the header is written so many bytes have to follow, if need be as zeros.
+        image.check_zeros(&step.inode, layout.data()).map_err(Error::image(&step.path))?;
         Ok((self.header(step, None, Some(&layout))?, layout))
     }
 
