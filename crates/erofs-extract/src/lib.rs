@@ -27,6 +27,8 @@ mod pool;
 mod report;
 mod select;
 mod tar;
+#[cfg(test)]
+mod testing;
 mod tree;
 mod verify;
 

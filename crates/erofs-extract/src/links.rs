@@ -162,14 +162,8 @@ mod tests {
 
     fn image() -> erofs_image::Image {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("tree")).unwrap();
-        std::fs::write(dir.path().join("tree/file"), b"x").unwrap();
-        let source = erofs_build::DirSource::open(dir.path().join("tree")).unwrap();
-        let mut output = erofs_build::Output::create(dir.path().join("image"), false).unwrap();
-        let options = erofs_build::BuildOptions::default();
-        erofs_build::build(&options, source, &mut output, &erofs_build::Silent).unwrap();
-        let file = erofs_image::FileSource::open(dir.path().join("image")).unwrap();
-        erofs_image::Image::open(std::sync::Arc::new(file), erofs_image::OpenOptions::default()).unwrap()
+        std::fs::write(dir.path().join("file"), b"x").unwrap();
+        crate::testing::image_of(dir.path())
     }
 
     #[test]

@@ -244,3 +244,38 @@ impl Place<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::context::Context;
+    use crate::options::ExtractOptions;
+    use crate::report::Silent;
+
+    #[test]
+    fn what_somebody_has_put_in_place_of_what_was_made_is_not_touched() {
+        let place = tempfile::tempdir().unwrap();
+        let tree = place.path().join("tree");
+        fs::create_dir(&tree).unwrap();
+        symlink("anywhere", tree.join("link")).unwrap();
+        let image = crate::testing::image_of(&tree);
+        let options = ExtractOptions { force: true, ..ExtractOptions::default() };
+        let context = Context::new(&image, &options, &Silent);
+        let (made, top) = Tree::open(&context, &tree).unwrap();
+        let inode = image.resolve(b"link", false).unwrap();
+        let find = |name: &str| {
+            made.find_made(&top, &Step { path: name.into(), depth: 1, inode })
+                .map_err(|error| error.to_string())
+        };
+        assert!(find("link").is_ok());
+        fs::write(tree.join("file"), b"precious").unwrap();
+        fs::hard_link(tree.join("link"), tree.join("linked")).unwrap();
+        for name in ["file", "linked", "nothing"] {
+            let said = find(name).unwrap_err();
+            assert!(said.ends_with("something else has taken its place"), "{said}");
+        }
+    }
+}
