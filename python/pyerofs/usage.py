@@ -55,9 +55,9 @@ def stored(inode: Inode) -> int:
 
 def usage(image: Image, on_error: Callable[[OSError], object] | None) -> Usage:
     """See ``Image.usage``."""
-    files = compressed = directories = symlinks = others = hard_links = size = taken = 0
+    files = compressed = symlinks = others = hard_links = size = taken = 0
+    directories = 1  # the root, which a scan does not yield
     seen: set[int] = set()
-    directories += 1
     for entry in image.root.scan(on_error=on_error):
         inode = entry.inode()
         mode = inode.mode
