@@ -1,4 +1,4 @@
-"""Damaged images of all kinds of compression, read by Linux 7.2 and by us.
+"""Damaged images of all kinds of compression, read by us, and by Linux 7.2.
 
 The damage is the same each time: some bytes of the superblock, of inodes, of their maps, or of whatever lies
 behind them. Where both read a file they must read the same bytes, and what the kernel mounts we open. Either
@@ -7,6 +7,7 @@ may refuse what the other reads: a decoder that has got what it was asked for do
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import random
 import re
@@ -125,3 +126,35 @@ def test_the_kernel_and_we_read_the_same_of_damaged_images(peers: Peers, tmp_pat
             assert kernel.files[path] == us.files[path], f"{name}: {path}"
             compared += 1
     assert compared > IMAGES * 15, "nearly all of it was refused"
+
+
+def test_whatever_is_damaged_an_error_says_where_and_other_files_are_read(
+    peers: Peers, tmp_path: Path
+) -> None:
+    chance = random.Random(42)
+    decoding = others = 0
+    for path in fuzz_seeds.make(peers, tmp_path):
+        data = path.read_bytes()
+        whole = ours(path).files
+        metadata = struct.unpack_from("<I", data, SUPERBLOCK + 0x28)[0] << data[SUPERBLOCK + 12]
+        for _ in range(40):
+            made = bytearray(data)
+            at = chance.randrange(metadata, len(made))
+            length = chance.choice((1, 8, 200))
+            made[at : at + length] = chance.randbytes(len(made[at : at + length]))
+            seen = Seen()
+            with contextlib.suppress(OSError), pyerofs.open(bytes(made)) as image:
+                seen.opened = True
+                for name, answer in image.read_many(whole):
+                    if isinstance(answer, bytes):
+                        seen.files[name] = hashlib.md5(answer, usedforsecurity=False).hexdigest()
+                        continue
+                    if not isinstance(answer, pyerofs.ErofsError):
+                        continue  # the damage is in a name or a type
+                    assert (answer.filename, answer.nid is not None) == (name, True), str(answer)
+                    if "cannot decode" in str(answer):
+                        assert None not in (answer.extent, answer.offset), str(answer)
+                        decoding += 1
+            others += sum(seen.files.get(name) == digest for name, digest in whole.items())
+    assert decoding > 40, "the decoders saw hardly any damage"
+    assert others > 400 * 15, "one bad place spoiled other files"
