@@ -6,9 +6,12 @@ import io
 import os
 import random
 import shutil
+import signal
 import stat
 import subprocess
+import sys
 import tarfile
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -321,3 +324,51 @@ def test_numbers_that_no_old_header_holds(tmp_path: Path) -> None:
         x, device = opened.getmember("x"), opened.getmember("device")
     assert (x.uid, x.gid) == ((1 << 32) - 2, 1 << 31)
     assert (device.devmajor, device.devminor) == (0xFFF, 0xFFFFF)
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """An image that takes a moment to write."""
+    (tmp_path / "tree").mkdir()
+    for number in range(8):
+        (tmp_path / f"tree/{number}").write_bytes(random.Random(number).randbytes(1 << 20) * 24)
+    pyerofs.build(tmp_path / "tree", tmp_path / "image")
+    return tmp_path / "image"
+
+
+def test_an_archive_that_can_not_be_written_is_said_with_its_name(large: Path, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "pyerofs", "extract", "-q", str(large), "--tar"]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([*words, "-"], check=False, stdout=full, stderr=subprocess.PIPE, text=True)
+    said = "pyerofs: standard output: can't write: No space left on device\n"
+    assert (done.returncode, done.stderr) == (5, said)
+    limit = f'ulimit -f 1000; trap "" XFSZ; exec "$@" {tmp_path}/x.tar'
+    limited = ["bash", "-c", limit, "bash", *words]
+    done = subprocess.run(limited, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (5, f"pyerofs: {tmp_path}/x.tar: can't write: File too large\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["image", "tree"]
+
+
+def test_a_reader_that_goes_away_is_not_worth_a_word(large: Path) -> None:
+    words = [sys.executable, "-m", "pyerofs", "extract", str(large), "--tar", "-"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(1000)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(timeout=60) == 141
+
+
+def test_ctrl_c_leaves_no_archive(large: Path, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "pyerofs", "extract", "-j1", str(large), "--tar", str(tmp_path / "x.tar")]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not list(tmp_path.glob(".x.tar*")):
+            time.sleep(0.002)
+        process.send_signal(signal.SIGINT)
+        told = process.communicate()[1]
+    if process.returncode == 0:
+        pytest.skip("it was done before it could be interrupted")
+    assert process.returncode == 130
+    assert told == f"pyerofs: {tmp_path}/x.tar: interrupted; nothing of it is left\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["image", "tree"]

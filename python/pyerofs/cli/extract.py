@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import ask
 from . import report
 from .options import complete_entry, image_options, json_option, name_image
 from .output import emit_json, human_size, name_fields, quoted
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ..image import Image
 
 _LEFT_INCOMPLETE = "interrupted; what is there is incomplete"
+_LEFT_NOTHING = "interrupted; nothing of it is left"
 
 
 @click.command()
@@ -117,8 +119,10 @@ def command(
 
                 made = extract(source, None if test else target, force=force, **options)
     except KeyboardInterrupt:
-        name = target if archive is None else archive
-        raise KeyboardInterrupt(f"{name}: {_LEFT_INCOMPLETE}" if name and not test else "") from None
+        said = f"{target}: {_LEFT_INCOMPLETE}" if target is not None else ""
+        if archive is not None:
+            said = _LEFT_INCOMPLETE if archive == "-" else f"{archive}: {_LEFT_NOTHING}"
+        raise KeyboardInterrupt(said) from None
     finally:
         if progress is not None:
             progress.close()
@@ -154,9 +158,9 @@ def _archive(source: Image, archive: str, force: bool, options: dict[str, Any]) 
         raise click.UsageError("an archive has the image's owners; --no-owners is for TARGET")
     if archive == "-":
         sys.stdout.flush()
-        return extract_tar(source, sys.stdout.fileno(), **options)
+        return ask("standard output", extract_tar, source, sys.stdout.fileno(), **options)
     with _new_file(archive, force) as descriptor:
-        return extract_tar(source, descriptor, **options)
+        return ask(archive, extract_tar, source, descriptor, **options)
 
 
 @contextmanager
