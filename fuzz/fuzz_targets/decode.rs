@@ -1,11 +1,13 @@
-//! Reads every file of an image in several ways: mapped, at its ends, whole and in parts, which
-//! must give the same.
+//! Reads every file of an image in several ways: mapped, at its ends, whole, in parts and piece by
+//! piece, which must give the same.
 #![no_main]
+
+use std::ops::ControlFlow;
 
 #[path = "common.rs"]
 mod common;
 
-use erofs_image::{DataLayout, Image, Inode};
+use erofs_image::{DataLayout, Image, Inode, Piece, Scratch};
 use libfuzzer_sys::fuzz_target;
 
 /// As much of a file is read at once.
@@ -37,6 +39,20 @@ fn read(image: &Image, inode: &Inode, is_fixed: bool) {
     let _ = image.read(inode, inode.size.saturating_sub(64), &mut tail);
     let mut whole = vec![0; WHOLE.min(usize::try_from(inode.size).unwrap_or(WHOLE))];
     let Ok(count) = image.read(inode, 0, &mut whole) else { return };
+    let mut behind = 0;
+    let done = image.for_each_piece(inode, 0..count as u64, &mut Scratch::new(), &mut |at, piece| {
+        assert_eq!(at, behind);
+        match piece {
+            Piece::Data(data) => {
+                let start = usize::try_from(at).unwrap();
+                assert!(!is_fixed || whole[start..start + data.len()] == *data);
+                behind += data.len() as u64;
+            }
+            Piece::Hole(len) => behind += len,
+        }
+        ControlFlow::Continue(())
+    });
+    assert!(!is_fixed || done.is_ok(), "it was read before");
     let mut step = vec![0; STEP];
     for start in (0..count).step_by(STEP) {
         let Ok(found) = image.read(inode, start as u64, &mut step) else { continue };
