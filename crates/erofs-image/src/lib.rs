@@ -10,6 +10,10 @@
 //! source.rs  bytes of a blob            inode.rs  nid -> Inode         path.rs  paths, symlinks
 //! cache.rs   recently used metadata     dir.rs    look-up, listing     walk.rs  whole trees
 //! image.rs   open, address spaces       data.rs   Inode -> extents     xattr.rs attributes
+//!
+//! encoded.rs compressed data            zmap/     offset -> extent     codecs.rs  parameters
+//! clusters.rs decoded pclusters, kept   room.rs   buffers, a bound     window.rs  fetching ahead
+//! pieces.rs  whole files in order       parallel.rs large reads        reader.rs  open files
 //! ```
 //!
 #![forbid(unsafe_code)]
