@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import subprocess
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -116,6 +117,51 @@ def test_other_threads_run_while_a_file_is_decoded(made: tuple[Path, list[str]])
             thread.join()
     # One that waited for the interpreter all the time would tick between two reads only.
     assert any(start < tick < end - 0.001 for start, end in times for tick in ticks)
+
+
+def check_whole(tree: Path, image: pyerofs.Image) -> None:
+    """Every file is what it is in the tree, read whole and in small steps."""
+    for name, content in image.read_many(names_of(tree), threads=2):
+        assert content == (tree / str(name)).read_bytes()
+    with (image / "large").open("rb") as file:
+        file.seek(LARGE // 2)
+        assert file.read(70_001) == (tree / "large").read_bytes()[LARGE // 2 :][:70_001]
+
+
+@pytest.mark.parametrize("mmap", [False, True])
+def test_a_compressed_image_may_begin_anywhere_in_a_larger_file(
+    tree: Path, made: tuple[Path, list[str]], mmap: bool, tmp_path: Path
+) -> None:
+    shift = 12_345
+    data = b"before".ljust(shift, b"?") + made[0].read_bytes() + b"behind" * 1000
+    larger = tmp_path / "larger"
+    larger.write_bytes(data)
+    with pyerofs.open(larger, offset=shift, mmap=mmap) as image:
+        check_whole(tree, image)
+    with pyerofs.open(data, offset=shift) as image:
+        check_whole(tree, image)
+    assert app.run(["extract", "--test", "--offset", str(shift), str(larger)]) == 0
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("shift", [0, 1 << 20])
+def test_a_compressed_image_may_lie_on_a_block_device(
+    tree: Path, made: tuple[Path, list[str]], shift: int, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    disk.write_bytes(bytes(shift) + made[0].read_bytes())
+    losetup = ["losetup", "--find", "--show", "--read-only", str(disk)]
+    attached = subprocess.run(losetup, capture_output=True, text=True, check=False)
+    if attached.returncode:
+        pytest.skip(f"no loop device: {attached.stderr.strip()}")
+    device = attached.stdout.strip()
+    try:
+        for mmap in (False, True):
+            with pyerofs.open(device, offset=shift, mmap=mmap) as image:
+                check_whole(tree, image)
+        assert app.run(["extract", "--test", "--offset", str(shift), device]) == 0
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True)
 
 
 def test_the_superblock_tells_the_algorithms_and_the_kernel_for_them(
