@@ -27,6 +27,8 @@ use crate::reading::{Outcome, Queue, Run, Taken, stop_all};
 const BATCH: usize = 128;
 /// Questions that are asked ahead at most.
 const AHEAD: usize = 8 * BATCH;
+/// More threads than this only take memory.
+const MOST_THREADS: usize = 64;
 /// How long to wait before looking whether the user has interrupted.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// How long the interpreter's end waits for reads that have begun.
@@ -81,7 +83,7 @@ impl ReadMany {
         entry: Py<PyAny>,
         owner: Py<PyAny>,
     ) -> Result<Self, Failure> {
-        let threads = threads.unwrap_or_else(threads_by_default).max(1);
+        let threads = threads.unwrap_or_else(threads_by_default).clamp(1, MOST_THREADS);
         let handle = image.get().handle()?;
         let queue = Queue::start(handle.image()?, threads, budget)?;
         let consumer = Consumer {

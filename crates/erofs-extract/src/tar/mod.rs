@@ -32,8 +32,9 @@ use sparse::Layout;
 const GROUP_BYTES: u64 = 1 << 20;
 /// Entries in a group.
 const GROUP: usize = 256;
-/// Groups that may be under way, however many threads there are: each may be as large as a part of a file.
-const MAX_WAITING: u64 = 12;
+/// Groups that may be under way: each may be as large as a part of a file. More threads would have nothing to
+/// do, and each would keep what it once allocated.
+const MAX_WAITING: usize = 8;
 /// An archive is a whole number of such records, as tar programs write it.
 const RECORD: u64 = 20 * BLOCK as u64;
 
@@ -49,7 +50,7 @@ pub fn write_tar(
     let context = Context::new(image, options, observer);
     let lost = Mutex::default();
     let encoder = Encoder { context: &context, lost: &lost };
-    let threads = options.thread_count();
+    let threads = options.thread_count().min(MAX_WAITING);
     pool::run(
         threads,
         |job: Job, scratch| encoder.work(job, scratch),
@@ -64,7 +65,7 @@ pub fn write_tar(
                 early: BTreeMap::new(),
                 given: 0,
                 written: 0,
-                waiting: MAX_WAITING.min(2 * threads as u64),
+                waiting: MAX_WAITING.min(2 * threads) as u64,
                 length: 0,
             };
             archive.walk(&mut selection);
