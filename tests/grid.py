@@ -200,7 +200,7 @@ LEVELS = {
         "6,dictsize=1048576",
     ),
     "deflate": ("1", "5", "9", "9,dictsize=512"),
-    "libdeflate": ("0", "6", "12"),
+    "libdeflate": ("0", "6", "9"),
     "zstd": ("0", "1", "12", "22", "9,dictsize=4096", "9,dictsize=1048576"),
 }
 
