@@ -166,6 +166,18 @@ def test_an_archive_is_not_written_over_a_file(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["image", "x.tar"]
 
 
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_an_archive_goes_into_a_pipe_that_has_a_name(force: list[str], trees: Trees, tmp_path: Path) -> None:
+    source, _ = trees.get(next(case for case in CASES if case.name == "empty_things"))
+    pyerofs.build(source, tmp_path / "image")
+    os.mkfifo(tmp_path / "pipe")
+    with subprocess.Popen(["cat", tmp_path / "pipe"], stdout=subprocess.PIPE) as reader:
+        assert app.run(["extract", *force, str(tmp_path / "image"), "--tar", str(tmp_path / "pipe")]) == 0
+        assert reader.communicate(timeout=60)[0] == archive(tmp_path / "image")
+    # With --force it was replaced by a file, and so was /dev/null.
+    assert (tmp_path / "pipe").is_fifo()
+
+
 def test_a_file_that_does_not_read_is_not_in_the_archive() -> None:
     nodes = [Node(REGULAR, b"one"), Node(REGULAR, b"", size=5000, layout=0, i_u=999), Node(REGULAR, b"three")]
     entries = ((b"1", 1), (b"2", 2), (b"3", 3), (b"4", 2))

@@ -165,8 +165,15 @@ def _archive(source: Image, archive: str, force: bool, options: dict[str, Any]) 
 
 @contextmanager
 def _new_file(name: str, force: bool) -> Iterator[int]:
-    """Open a file that gets its name when it is whole."""
+    """Open a file that gets its name when it is whole; a pipe or a device is written to as it is."""
     path = Path(name)
+    if path.is_fifo() or path.is_char_device() or (force and path.is_block_device()):
+        descriptor = os.open(path, os.O_WRONLY)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+        return
     if not force and os.path.lexists(path):
         raise FileExistsError(errno.EEXIST, "exists already; --force replaces it", name)
     temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}.tmp")
