@@ -117,9 +117,9 @@ def programs(root: Path) -> None:
 def text(root: Path) -> None:
     """Files that compress well, one larger than a segment of mkfs.erofs' threads."""
     (root / "log").write_bytes(prose("log", 1 << 20) * 18)
-    (root / "words").write_bytes(prose("words", 1_500_000))
-    (root / "letters").write_bytes(bytes(random.Random(1).choices(b"abcdefgh", k=400_000)))
-    (root / "one-letter").write_bytes(b"a" * 3_000_000)
+    (root / "words").write_bytes(prose("words", 500_000))
+    (root / "letters").write_bytes(bytes(random.Random(1).choices(b"abcdefgh", k=200_000)))
+    (root / "one-letter").write_bytes(b"a" * 1_200_000)
 
 
 @tree
@@ -134,16 +134,16 @@ def noise(root: Path) -> None:
 @tree
 def duplicates(root: Path) -> None:
     """The same data again: whole files, ends, beginnings, shifted, and over and over in one file."""
-    base = prose("base", 400_000)
+    base = prose("base", 250_000)
     noise = content("base", 60_000)
     (root / "base").write_bytes(base)
-    for number in range(8):
+    for number in range(4):
         (root / f"copy{number}").write_bytes(base)
         (root / f"end{number}").write_bytes(base[number * 12_345 :])
         (root / f"beginning{number}").write_bytes(base[: -1 - number * 23_456])
-        (root / f"shifted{number}").write_bytes(bytes(number) + base[:200_000] + noise + base[100_000:])
+        (root / f"shifted{number}").write_bytes(bytes(number) + base[:150_000] + noise + base[100_000:])
         (root / f"tail{number}").write_bytes(prose(number, 20_000) + noise[: 3000 + number])
-    (root / "over-and-over").write_bytes(base[:100_001] * 12)
+    (root / "over-and-over").write_bytes(base[:100_001] * 6)
     (root / "noise-again").write_bytes(noise * 5)
 
 
