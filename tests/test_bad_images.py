@@ -106,7 +106,12 @@ BAD = [
     Bad("tail crosses a block", with_file(Node(REGULAR, size=4090)), CORRUPT, ("crosses a block", "nid 128")),
     Bad("link without a target", with_file(Node(SYMLINK)), CORRUPT, ("symbolic link", "nid 128")),
     Bad("unknown layout", with_file(Node(REGULAR, layout=6)), UNSUPPORTED, ("nid 128",)),
-    Bad("compressed file", with_file(Node(REGULAR, size=9, layout=3), incompat=1), UNSUPPORTED, ("nid 128",)),
+    Bad(
+        "unknown algorithm",
+        with_file(Node(REGULAR, struct.pack("<IHBB8x", 0, 0, 9, 0), size=9, layout=3), incompat=1),
+        UNSUPPORTED,
+        ("nid 128",),
+    ),
 ]
 
 
