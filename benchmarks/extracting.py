@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import corpus as corpora
 import systems
 from kept import kept
 from measure import Bound, Table, Target, alternate, meminfo, weighed
@@ -23,10 +22,9 @@ if TYPE_CHECKING:
 
 #: mkfs.erofs' own levels: 9 of lz4hc, 1 of deflate, 3 of zstd, 6 of lzma.
 CODECS = ("lz4", "lz4hc", "deflate", "zstd", "lzma")
-OPTIONS = ("-C65536", "-Efragments,dedupe")
-#: Codecs whose images are of a part of the tree only, or they would take longer to make than all else.
-SLOW = frozenset({"lzma"})
-MOST_OF_PART = 128 << 20
+OPTIONS = dict.fromkeys(CODECS, ("-C65536", "-Efragments,dedupe"))
+#: With dedupe mkfs.erofs has one thread, and LZMA would take a quarter of an hour.
+OPTIONS["lzma"] = ("-C65536", "-Efragments")
 MEMORY = Path("/dev/shm")
 ONE, TWO, THEIRS = "pyerofs, 1 thread", "pyerofs, 2 threads", "fsck.erofs"
 UNSQUASHFS, TAR = "unsquashfs, 2 threads", "tar out of the kernel's mount"
@@ -45,21 +43,13 @@ def tables(peers: Peers, corpus: Corpus, work: Path) -> list[Table]:
     return [*made, memory]
 
 
-def part(tree: Path) -> Path:
-    """The largest directory of the tree that is small enough."""
-    folders = [path for path in tree.iterdir() if path.is_dir() and not path.is_symlink()]
-    sizes = {path: corpora.measure(path)[1] for path in folders}
-    return max((path for path in folders if sizes[path] <= MOST_OF_PART), key=sizes.__getitem__)
-
-
 def make_images(peers: Peers, corpus: Corpus) -> Path:
     """The directory of the images; making them takes minutes, so they are kept."""
 
     def make(directory: Path) -> None:
         for codec in CODECS:
             print(f"  making {codec}.erofs", flush=True)
-            tree = part(corpus.tree) if codec in SLOW else corpus.tree
-            peers.mkfs(directory / f"{codec}.erofs", tree, "--quiet", f"-z{codec}", *OPTIONS)
+            peers.mkfs(directory / f"{codec}.erofs", corpus.tree, "--quiet", f"-z{codec}", *OPTIONS[codec])
         squash = ["-comp", "zstd", "-Xcompression-level", "3", "-b", "65536", "-quiet", "-no-progress"]
         peers.run("mksquashfs", corpus.tree, directory / "zstd.squashfs", *squash)
 
@@ -69,7 +59,7 @@ def make_images(peers: Peers, corpus: Corpus) -> Path:
 def recipe(peers: Peers, corpus: Corpus) -> str:
     """What the images are made of."""
     version = ".".join(map(str, peers.version))
-    return f"{version} {' '.join((*CODECS, *OPTIONS))} {' '.join(sorted(SLOW))} {corpus.name}"
+    return f"{version} {OPTIONS} {corpus.name}"
 
 
 def roomy(work: Path) -> Path:
@@ -88,17 +78,16 @@ def measured(memory: Table, row: str, words: list[str]) -> float:
 def discarded(peers: Peers, codec: str, image: Path, memory: Table) -> Table:
     """Decode everything and throw it away."""
     print(f"  {codec}", flush=True)
-    of_part = " of a part of the tree" * (codec in SLOW)
     ways = {
         ONE: ["pyerofs", "extract", "--test", "--threads", "1", str(image)],
         TWO: ["pyerofs", "extract", "--test", "--threads", "2", str(image)],
         THEIRS: peers.command("fsck.erofs", "--extract", image),
     }
     table = Table(
-        f"Decode an image of {codec}{of_part}, output discarded",
+        f"Decode an image of {codec}, output discarded",
         "s",
         f"pyerofs extract --test --threads N IMAGE; fsck.erofs --extract IMAGE (mkfs.erofs -z{codec} "
-        f"{' '.join(OPTIONS)}, {image.stat().st_size / 1e6:.0f} MB, page cache warm)",
+        f"{' '.join(OPTIONS[codec])}, {image.stat().st_size / 1e6:.0f} MB, page cache warm)",
         targets=[Target(ONE, 1.0, THEIRS), Target(TWO, 1 / 1.7, ONE)],
     )
     image.read_bytes()
