@@ -57,7 +57,15 @@ def test_every_command_of_the_table_is_there_and_has_help(run: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [("ls",), ("nonsense",), ("ls", "--nonsense", "x"), ("ls", "x", "--offset", "y")]
+    "words",
+    [
+        ("ls",),
+        ("nonsense",),
+        ("ls", "--nonsense", "x"),
+        ("ls", "x", "--offset", "y"),
+        ("ls", "x", "--offset", "-1"),
+        ("ls", "x", "--offset", str(1 << 64)),
+    ],
 )
 def test_wrong_usage_is_one_line_that_says_where_help_is(run: Any, words: tuple[str, ...]) -> None:
     status, out, err = run(*words)
@@ -216,7 +224,40 @@ def test_a_full_disk_behind_standard_output_is_an_io_error(image: str) -> None:
     with open("/dev/full", "wb") as full:
         done = subprocess.run([*PROGRAM, "cat", image, "big"], stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 5
-    assert done.stderr == "pyerofs: No space left on device\n"
+    assert done.stderr == "pyerofs: standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "closed", "status", "said"),
+    [
+        ("ls", ">&-", 5, "pyerofs: standard output: Bad file descriptor\n"),
+        ("ls -R --json", ">&-", 5, "pyerofs: standard output: Bad file descriptor\n"),
+        ("ls -R", "<&-", 0, ""),
+        ("ls", "2>&-", 0, ""),
+        ("ls", ">&- 2>&- <&-", 5, ""),
+        ("extract --tar -", ">&-", 5, "pyerofs: standard output: can't write: Bad file descriptor\n"),
+    ],
+)
+def test_a_stream_that_the_caller_has_closed_is_no_place_for_an_image(
+    image: str, words: str, closed: str, status: int, said: str
+) -> None:
+    program = f'exec "$@" {closed}'
+    line = ["sh", "-c", program, "sh", *PROGRAM, *words.split(), image]
+    done = subprocess.run(line, capture_output=True)
+    assert (done.returncode, done.stderr) == (status, said.encode())
+
+
+def test_an_image_that_may_not_be_read_is_no_wrong_usage(
+    run: Any, image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_args, **_options: False)
+    assert run("ls", image)[0] == 0  # root may read it anyhow, others get the system's own answer
+    assert run("diff", image, image)[0] == 0
+
+
+def test_names_in_capitals_keep_them_in_a_complaint_about_usage(run: Any, image: str) -> None:
+    _, _, err = run("extract", "--test", image, "somewhere")
+    assert err.startswith("pyerofs: TARGET, --tar and --test exclude one another; see")
 
 
 def test_statuses_tell_the_kinds_of_failure_apart() -> None:

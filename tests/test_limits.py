@@ -107,7 +107,7 @@ def test_every_reading_command_takes_limits(
         ("depth", "'depth' is not NAME=VALUE"),
         ("deepness=1", "there is no limit 'deepness'; there are depth, "),
         ("depth=much", "'much' is not a size"),
-        ("depth=18446744073709551616", "more than a limit can be"),
+        ("depth=18446744073709551616", "more than 64 bits hold"),
     ],
 )
 def test_a_limit_that_makes_no_sense_is_a_usage_error(given: str, message: str, path: str) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import report
+from .output import flush
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +64,7 @@ class CommandTable(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             result = super().invoke(ctx)
-            sys.stdout.flush()
+            flush()
         except BrokenPipeError:  # click would end the program with status 1
             raise ReaderGoneError from None
         except KeyboardInterrupt as error:  # click would write an empty line
@@ -103,6 +104,7 @@ def cli() -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status; nothing is raised and no traceback is printed."""
+    _fill_standard_streams()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     failure = FAILURE_STATUS.get(next((a for a in arguments if not a.startswith("-")), ""))
     try:
@@ -124,11 +126,31 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get("PYEROFS_TRACEBACK"):
             raise
         report.complain(error)
+        try:
+            sys.stdout.flush()
+        except OSError:  # what could not be written has been said
+            _silence_stdout()
         return failure or report.exit_status(error)
 
 
+def _fill_standard_streams() -> None:
+    """Open what the caller has closed of the standard streams, or the image would take the place of one.
+
+    Writing to standard output fails then, as it should; what nobody wants to hear goes nowhere.
+    """
+    for number, mode in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, mode)  # the lowest free number
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", errors="surrogateescape", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", errors="backslashreplace", closefd=False)  # noqa: SIM115
+
+
 def _silence_stdout() -> None:
-    """Keep the interpreter from flushing into the closed pipe once more at exit."""
+    """Keep the interpreter from flushing once more at exit what nobody takes."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)

@@ -12,7 +12,7 @@ import click
 
 from ..differ import diff
 from . import report
-from .options import json_option, limit_option, null_option, size
+from .options import ANY_PATH, json_option, limit_option, null_option, size
 from .output import emit_json, file_type, human_size, name_fields, quoted, time_text, write
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _side_options(side: str) -> Callable[[Any], Any]:
             f"devices_{side}",
             multiple=True,
             metavar="FILE",
-            type=click.Path(),
+            type=ANY_PATH,
             help=f"A further blob of the image {name}, in the order of its device table; may be repeated.",
         )(function)
         return click.option(
@@ -58,8 +58,8 @@ def _side_options(side: str) -> Callable[[Any], Any]:
 
 
 @click.command()
-@click.argument("a", type=click.Path())
-@click.argument("b", type=click.Path())
+@click.argument("a", type=ANY_PATH)
+@click.argument("b", type=ANY_PATH)
 @click.option("-p", "--path", metavar="PATH", help="Compare what lies at PATH in both.")
 @click.option("--path-b", metavar="PATH", help="Where that lies in B, if elsewhere than in A.")
 @click.option(

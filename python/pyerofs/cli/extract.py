@@ -14,7 +14,7 @@ import click
 from ..errors import ask
 from . import report
 from .options import complete_entry, image_options, json_option, name_image
-from .output import emit_json, human_size, name_fields, quoted
+from .output import STDOUT, emit_json, flush, human_size, name_fields, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -157,8 +157,8 @@ def _archive(source: Image, archive: str, force: bool, options: dict[str, Any]) 
     if options.pop("owners") is False:
         raise click.UsageError("an archive has the image's owners; --no-owners is for TARGET")
     if archive == "-":
-        sys.stdout.flush()
-        return ask("standard output", extract_tar, source, sys.stdout.fileno(), **options)
+        flush()
+        return ask(STDOUT, extract_tar, source, sys.stdout.fileno(), **options)
     with _new_file(archive, force) as descriptor:
         return ask(archive, extract_tar, source, descriptor, **options)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from . import report
-from .options import how_to_mount
+from .options import ANY_PATH, how_to_mount
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,10 +56,10 @@ def _wait(mounted: Mount) -> None:
 
 
 @click.command()
-@click.argument("image", type=click.Path())
-@click.argument("directory", type=click.Path())
+@click.argument("image", type=ANY_PATH)
+@click.argument("directory", type=ANY_PATH)
 @how_to_mount
-@click.option("--device", "devices", multiple=True, type=click.Path(), help="A further blob of the image.")
+@click.option("--device", "devices", multiple=True, type=ANY_PATH, help="A further blob of the image.")
 @click.option("--offset", type=click.IntRange(min=0), default=0, help="Where the image starts, in bytes.")
 @click.option("--foreground", is_flag=True, help="Stay until it is unmounted, or unmount when interrupted.")
 def command(

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from .output import STDOUT
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from ..image import Image
 
 _Function = TypeVar("_Function", bound="Callable[..., Any]")
+
+#: Whether it can be read is found out by opening it, which says why not and has that error's exit status.
+ANY_PATH = click.Path(readable=False)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON, one object a line.")
 null_option = click.option(
@@ -32,6 +37,8 @@ def size(text: str) -> int:
         raise click.BadParameter(f"{text!r} is not a size such as 4096 or 4k") from None
     if number < 0:
         raise click.BadParameter(f"{text!r} is negative")
+    if number << shift >= 1 << 64:
+        raise click.BadParameter(f"{text} is more than 64 bits hold")
     return number << shift
 
 
@@ -50,8 +57,6 @@ def _limits(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ...]
         if name not in known:
             raise click.BadParameter(f"there is no limit {name!r}; there are {', '.join(known)}")
         found[name] = size(value)
-        if found[name] >= 1 << 64:
-            raise click.BadParameter(f"{value} is more than a limit can be")
     return found
 
 
@@ -74,13 +79,13 @@ def image_options(function: _Function) -> _Function:
         "devices",
         multiple=True,
         metavar="FILE",
-        type=click.Path(),
+        type=ANY_PATH,
         help="A further blob of the image, in the order of its device table; may be repeated.",
     )(function)
     function = click.option(
         "--offset", type=size, default="0", metavar="BYTES", help="Where the image begins in IMAGE."
     )(function)
-    return click.argument("image", type=click.Path())(function)
+    return click.argument("image", type=ANY_PATH)(function)
 
 
 def how_to_mount(function: _Function) -> _Function:
@@ -117,7 +122,8 @@ def opened(path: str, devices: tuple[str, ...], offset: int, limits: Mapping[str
 
 def name_image(error: OSError, path: str) -> None:
     """Put the image's path before the entry's in an error that names an entry only."""
-    if error.filename is not None and error.filename2 is None and error.filename != path:
+    named = error.filename is not None and error.filename2 is None
+    if named and error.filename not in (path, STDOUT):
         error.filename, error.filename2 = path, error.filename
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, TextIO
 
+from ..errors import ask
 from ..usage import stored
 
 if TYPE_CHECKING:
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 #: Version of every JSON object's fields: grows when a field changes its meaning or goes.
 SCHEMA = 1
+
+#: What errors call it.
+STDOUT = "standard output"
 
 
 def emit_json(value: dict[str, Any], out: TextIO | None = None) -> None:
@@ -130,7 +134,16 @@ def write_bytes(data: bytes) -> None:
     """Write bytes to standard output, all of them."""
     rest = memoryview(data)
     while rest:  # with PYTHONUNBUFFERED the stream is a raw one, which may take a part only
-        rest = rest[sys.stdout.buffer.write(rest) :]
+        rest = rest[ask(STDOUT, sys.stdout.buffer.write, rest) :]
+
+
+def flush() -> None:
+    """Write what standard output holds back.
+
+    Raises:
+        OSError: it can't be written to; its ``filename`` says that it is about standard output.
+    """
+    ask(STDOUT, sys.stdout.flush)
 
 
 def human_size(size: int) -> str:

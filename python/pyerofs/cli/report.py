@@ -85,7 +85,9 @@ def complain_usage(error: click.ClickException) -> None:
     if isinstance(error, UsageError) and error.ctx is not None:
         words = error.ctx.command_path
     message = error.format_message().rstrip(".")
-    warn(f"{message[:1].lower()}{message[1:]}; see '{words} --help'")
+    if message[:2].istitle():  # a word, and no name in capitals
+        message = message[:1].lower() + message[1:]
+    warn(f"{message}; see '{words} --help'")
 
 
 def warn(message: str) -> None:
