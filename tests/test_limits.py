@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
@@ -53,6 +53,50 @@ def test_what_the_remedy_says_helps() -> None:
         assert raised.value > limits[raised.limit_name]
         limits[raised.limit_name] = raised.value
     pytest.fail("raising the limits one by one comes to no end")
+
+
+@pytest.mark.parametrize("name", ["depth", "walk_entries"])
+@pytest.mark.parametrize("top_down", [True, False])
+def test_every_way_through_a_tree_keeps_to_the_limits(name: str, top_down: bool) -> None:
+    filesystem = pytest.importorskip("pyerofs.fsspec").ErofsFileSystem
+    with pyerofs.open(tiny.sample()) as image:
+        entries = sum(1 for _ in image.root.scan())
+        levels = 1 + max(entry.path.count("/") for entry in image.root.scan() if entry.is_dir())
+    enough = {"depth": levels, "walk_entries": entries}[name]
+    for way in range(5):
+        _go(filesystem, {name: enough}, top_down, way)
+        with pytest.raises(pyerofs.LimitExceeded) as caught:
+            _go(filesystem, {name: enough - 1}, top_down, way)
+        error = caught.value
+        assert (error.limit_name, error.value, error.limit) == (name, enough, enough - 1)
+        assert f"--limit {name}={2 * (enough - 1)} allows more" in str(error)
+
+
+def _go(filesystem: Any, limits: dict[str, int], top_down: bool, way: int) -> None:
+    """Go through the whole tree in one of the ways that there are."""
+    with pyerofs.open(tiny.sample(), limits=limits) as image:
+        fs = filesystem(fo=image)
+        match way:
+            case 0:
+                list(image.root.scan())
+            case 1:
+                list(image.root.walk(top_down))
+            case 2:
+                list(fs.walk("", topdown=top_down))
+            case 3:
+                fs.find("")
+            case _:
+                fs.find("", maxdepth=9)
+
+
+def test_a_walk_ends_where_it_has_seen_too_much_and_goes_on_where_it_was_too_deep() -> None:
+    for name, seen in (("depth", ["/"]), ("walk_entries", [])):
+        errors: list[OSError] = []
+        with pyerofs.open(tiny.sample(), limits={name: 1}) as image:
+            walked = [here.path for here, _, _ in image.root.walk(on_error=errors.append)]
+        assert walked == seen
+        assert errors
+        assert all(isinstance(error, pyerofs.LimitExceeded) for error in errors)
 
 
 def _limit_hit(limits: dict[str, int]) -> pyerofs.LimitExceeded | None:

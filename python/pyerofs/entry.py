@@ -292,6 +292,7 @@ class Entry(EntryPath):
 
         Raises:
             CorruptImage: a directory is reached a second time, which no honest image allows.
+            LimitExceeded: the tree is deeper, or has more entries, than the limits allow.
         """
         from .walk import walk
 

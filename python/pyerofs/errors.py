@@ -184,6 +184,20 @@ def describe(error: OSError) -> str:
     return "".join(parts)
 
 
+def over_limit(path: str, name: str, value: int, limit: int) -> LimitExceeded:
+    """Return the error for a limit that was hit in Python, in the words of those that are hit in Rust."""
+    raised = max(value, 2 * limit)
+    return LimitExceeded(
+        LimitExceeded.default_errno,
+        f"limit exceeded: {name} is {value}, at most {limit} is allowed",
+        path,
+        remedy=f"limits={{'{name}': {raised}}} or --limit {name}={raised} allows more",
+        limit_name=name,
+        value=value,
+        limit=limit,
+    )
+
+
 def ask(
     path: str, question: Callable[_Arguments, _Answer], /, *args: _Arguments.args, **kwargs: _Arguments.kwargs
 ) -> _Answer:

@@ -123,6 +123,7 @@ def open(
         CorruptImage: the superblock breaks a rule of the format, its checksum for one.
         UnsupportedFeature: the image uses what the profile does not accept.
         DeviceMismatch: ``devices`` are not as many as the device table names.
+        ValueError: ``offset`` is negative or more than 64 bits hold, or there is no such limit.
         OSError: a blob can't be opened or read.
     """
     if isinstance(devices, (str, bytes, os.PathLike)):
@@ -174,6 +175,8 @@ class Image:
         mmap: bool = False,
     ) -> None:
         self.name = _name_of(source)
+        if not 0 <= offset < 1 << 64:
+            raise ValueError(f"offset: {offset} is no place in a file")
         blobs = [_plain(device) for device in devices]
         #: The compiled image. For this package; its methods may change with any version.
         self.core = ask(self.name, _core.Image, _plain(source), blobs, offset, profile, limits, mmap)
@@ -196,6 +199,11 @@ class Image:
     def identity(self) -> tuple[object, ...]:
         """Return what tells the image from another one that has taken its path; for this package."""
         return tuple(self._facts[key] for key in ("uuid", "build_time", "checksum", "blocks", "inodes"))
+
+    def limit(self, name: str) -> int:
+        """Return what one of :func:`limits` is for this image; for this package."""
+        given: dict[str, int] = self._opened[3]
+        return given[name] if name in given else limits()[name]
 
     def __enter__(self) -> Self:
         return self

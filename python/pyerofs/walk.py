@@ -1,4 +1,8 @@
-"""Walking and matching below a directory. Both end on any image: no directory is entered twice."""
+"""Walking and matching below a directory.
+
+Both end on any image: no directory is entered twice, and the limits on depth and entries are those of the
+walk in Rust.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,11 @@ from fnmatch import translate
 from typing import TYPE_CHECKING
 
 from ._core import Inode
-from .errors import CorruptImage, ask
+from .errors import CorruptImage, ask, over_limit
 
 if TYPE_CHECKING:
     from .entry import Entry
+    from .image import Image
 
 __all__: list[str] = []
 
@@ -21,19 +26,53 @@ _Step = tuple["Entry", list[str], list[str]]
 _OnError = Callable[[OSError], object]
 
 
+class Bounds:
+    """What a walk that chooses its way itself may do to an image: go so deep, and see so many entries."""
+
+    def __init__(self, image: Image) -> None:
+        self._depth = image.limit("depth")
+        self._entries = image.limit("walk_entries")
+        self._seen = 0
+        #: Whether the walk has seen all that it may.
+        self.used_up = False
+
+    def enter(self, path: str, depth: int) -> None:
+        """Look at a directory so many below the one that the walk began with.
+
+        Raises:
+            LimitExceeded: it is too deep.
+        """
+        if depth >= self._depth:
+            raise over_limit(path, "depth", depth + 1, self._depth)
+
+    def see(self, path: str, entries: int) -> None:
+        """Count entries.
+
+        Raises:
+            LimitExceeded: there were too many, and the walk is to end.
+        """
+        self._seen += entries
+        if self._seen > self._entries:
+            self.used_up = True
+            raise over_limit(path, "walk_entries", self._entries + 1, self._entries)
+
+
 def walk(top: Entry, top_down: bool, on_error: _OnError | None, follow: bool) -> Iterator[_Step]:
     """See ``Entry.walk``."""
     entered: set[int] = set()
-    # A tuple is a directory that was read already and only waits for its children (bottom up).
-    waiting: list[Entry | _Step] = [top]
-    while waiting:
-        item = waiting.pop()
-        if isinstance(item, tuple):
-            yield item
+    bounds = Bounds(top.image)
+    # A tuple of three is a directory that was read already and only waits for its children (bottom up).
+    waiting: list[tuple[Entry, int] | _Step] = [(top, 0)]
+    while waiting and not bounds.used_up:
+        step = waiting.pop()
+        if len(step) == 3:
+            yield step
             continue
+        item, depth = step
         children: dict[str, Entry] = {}
         others: list[str] = []
         try:
+            bounds.enter(item.path, depth)
             if not _enter(item, entered, follow):
                 continue
             for child in item.scan(recursive=False):
@@ -41,6 +80,7 @@ def walk(top: Entry, top_down: bool, on_error: _OnError | None, follow: bool) ->
                     children[child.name] = child
                 else:
                     others.append(child.name)
+            bounds.see(item.path, len(children) + len(others))
         except OSError as error:
             _pass_on(error, on_error)
             continue
@@ -49,7 +89,7 @@ def walk(top: Entry, top_down: bool, on_error: _OnError | None, follow: bool) ->
             yield item, names, others
         else:
             waiting.append((item, names, others))
-        waiting.extend(children.get(name) or item / name for name in reversed(names))
+        waiting.extend((children.get(name) or item / name, depth + 1) for name in reversed(names))
 
 
 def scan(top: Entry, nid: int, on_error: _OnError | None) -> Iterator[Entry]:
@@ -67,22 +107,6 @@ def scan(top: Entry, nid: int, on_error: _OnError | None) -> Iterator[Entry]:
                 _pass_on(found, on_error)
             else:
                 raise found
-
-
-def listings(top: Entry, on_error: _OnError) -> Iterator[tuple[Entry, list[Entry]]]:
-    """Yield each directory from ``top`` on with what is in it, sorted by name, every inode known."""
-    entered: set[int] = set()
-    waiting = [top]
-    while waiting:
-        here = waiting.pop()
-        try:
-            _enter(here, entered, False)
-            children = sorted(here.scan(recursive=False), key=lambda child: child.path)
-        except OSError as error:
-            _pass_on(error, on_error)
-            continue
-        yield here, children
-        waiting.extend(child for child in reversed(children) if _is_directory(child, False, lambda _: None))
 
 
 def _enter(entry: Entry, entered: set[int], follow: bool) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pyerofs._core import Inode
 from pyerofs.errors import CorruptImage, ask
+from pyerofs.walk import Bounds
 
 from .read_only import ReadOnlyFileSystem
 from .trouble import OnError, pass_on, unless_missing
@@ -176,6 +177,7 @@ class TreeFileSystem(ReadOnlyFileSystem):
 
         Raises:
             CorruptImage: a directory can't be read, or is reached a second time.
+            LimitExceeded: the tree is deeper, or has more entries, than the limits allow.
         """
         make = self._child if detail else path_only
         for here, directories, others in self._steps(path, maxdepth, topdown, on_error, make):
@@ -195,16 +197,19 @@ class TreeFileSystem(ReadOnlyFileSystem):
         if maxdepth is not None and maxdepth < 1:
             raise ValueError("maxdepth must be at least 1")
         entered: set[int] = set()
+        bounds = Bounds(self.image)
         # A tuple of three is a directory that was listed and waits for what it holds (bottom up).
         waiting: list[tuple[str, int] | _Step[_Value]] = [(self._strip_protocol(path), 1)]
-        while waiting:
+        while waiting and not bounds.used_up:
             item = waiting.pop()
             if len(item) == 3:
                 yield item
                 continue
             here, depth = item
             try:
+                bounds.enter(here, depth - 1)
                 directories, others = self._listing(here, entered, on_error, make)
+                bounds.see(here, len(directories) + len(others))
             except OSError as error:
                 pass_on(error, on_error, missing_is_fine=depth == 1)
                 continue
