@@ -197,6 +197,8 @@ def test_wrong_arguments_are_refused(image: pyerofs.Image, sample: pyerofs.Image
         image.read_many([], threads=0)
     with pytest.raises(ValueError, match="budget: 0"):
         image.read_many([], budget=0)
+    with pytest.raises(UnicodeEncodeError):
+        list(image.read_many(["half of a surrogate: \ud800"]))
     with pytest.raises(TypeError, match="not int"):
         list(image.read_many([1]))  # type: ignore[type-var]
     with pytest.raises(ValueError, match="another image"):

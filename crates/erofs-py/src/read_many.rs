@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, TryLockError};
 use std::time::Duration;
 
 use erofs_image::Image;
-use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyTypeError, PyUnicodeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyIterator, PyString};
@@ -282,7 +282,11 @@ fn path_of(asked: &Bound<'_, PyAny>, entry: &Py<PyAny>) -> PyResult<OsString> {
     if let Ok(bytes) = asked.cast::<PyBytes>() {
         return Ok(OsString::from_vec(bytes.as_bytes().to_vec()));
     }
-    asked.extract::<std::path::PathBuf>().map(Into::into).map_err(|_| {
+    asked.extract::<std::path::PathBuf>().map(Into::into).map_err(|error| {
+        // A string that is no name, of half a surrogate: Python says so as everywhere else.
+        if error.is_instance_of::<PyUnicodeError>(py) {
+            return error;
+        }
         let kind = asked.get_type().name().map_or_else(|_| "?".into(), |name| name.to_string());
         PyTypeError::new_err(format!(
             "a path in an image is str, bytes, an Entry or a path object, not {kind}"
