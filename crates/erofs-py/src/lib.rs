@@ -14,6 +14,7 @@ mod image;
 mod inode;
 mod linux;
 mod lookup;
+mod pipe;
 mod python_source;
 mod read_many;
 mod reading;
