@@ -177,7 +177,11 @@ def _new_file(name: str, force: bool) -> Iterator[int]:
     if not force and os.path.lexists(path):
         raise FileExistsError(errno.EEXIST, "exists already; --force replaces it", name)
     temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}.tmp")
-    descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    try:
+        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    except OSError as error:
+        error.filename = name
+        raise
     try:
         try:
             yield descriptor
