@@ -13,6 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use erofs_format::compression::Algorithm;
 
+use crate::broken::Broken;
 use crate::error::Result;
 use crate::room::{self, Room};
 
@@ -45,6 +46,7 @@ pub(crate) struct Clusters {
     budget: u64,
     used: AtomicU64,
     room: Room,
+    broken: Broken,
 }
 
 #[derive(Debug, Default)]
@@ -91,12 +93,18 @@ impl Clusters {
             budget,
             used: AtomicU64::new(0),
             room: Room::default(),
+            broken: Broken::default(),
         }
     }
 
     /// Room for clusters that are being decoded.
     pub(crate) fn room(&self) -> &Room {
         &self.room
+    }
+
+    /// Clusters that are known not to decode.
+    pub(crate) fn broken(&self) -> &Broken {
+        &self.broken
     }
 
     /// The first `len` bytes of a cluster or more, if they are here now.

@@ -285,28 +285,35 @@ impl<'a> Encoded<'a> {
         let Cluster { at, plen, algorithm, .. } = *cluster;
         let nid = self.inode.nid;
         work.spend(u64::from(plen).saturating_add(output.len() as u64), Where::nid(nid))?;
+        let (key, wanted) = (cluster.key(), output.len());
+        let (ZAt::Blob { position, .. } | ZAt::Inline { position, .. }) = at;
+        let broken =
+            |cause| Error::corrupt(Where::at(nid, position), Corruption::Decode { algorithm, cause });
+        if let Some(cause) = image.clusters().broken().why(key, wanted) {
+            return Err(broken(cause));
+        }
+        let failed = |cause| {
+            image.clusters().broken().remember(key, wanted, cause);
+            broken(cause)
+        };
         // The map lets no cluster be longer than 1 MiB.
         let len = usize::try_from(plen).unwrap_or(usize::MAX);
         let room = image.clusters().room();
         let mut large = None;
-        let (input, position) = match at {
-            ZAt::Blob { index, position } if cluster.large_input() == 0 => {
-                (tools.window.fetch(image, index, position, len, cluster.ahead)?, position)
+        let input = match at {
+            ZAt::Blob { index, .. } if cluster.large_input() == 0 => {
+                tools.window.fetch(image, index, position, len, cluster.ahead)?
             }
-            ZAt::Blob { index, position } => {
+            ZAt::Blob { index, .. } => {
                 if let Some(lent) = image.lent(index, position, len) {
-                    (lent, position)
+                    lent
                 } else {
                     let bytes = large.insert(room.buffer(len));
                     image.read_blob(index, position, bytes)?;
-                    (&**bytes, position)
+                    &**bytes
                 }
             }
-            ZAt::Inline { position, .. } => (inline.unwrap_or_default(), position),
-        };
-        let failed = |cause| {
-            let what = Corruption::Decode { algorithm, cause };
-            Error::corrupt(Where::at(nid, position), what)
+            ZAt::Inline { .. } => inline.unwrap_or_default(),
         };
         // Before LZ4_0PADDING an LZ4 block started where its cluster does, and nothing said where
         // in the cluster's last block it ends.

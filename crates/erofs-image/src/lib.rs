@@ -22,6 +22,7 @@
 #[cfg(test)]
 extern crate self as erofs_image;
 
+mod broken;
 mod cache;
 mod claims;
 mod clusters;
