@@ -60,7 +60,10 @@ fn a_reader_s_errors_keep_their_place_and_their_kind() {
             ),
         ),
         (limit, expect(Class::Limit, 27, "limit exceeded: depth is 9, at most 8 is allowed", Some(7), None)),
-        (compressed, expect(Class::Unsupported, 95, "unsupported: xattr area of a header alone", Some(5), None)),
+        (
+            compressed,
+            expect(Class::Unsupported, 95, "unsupported: xattr area of a header alone", Some(5), None),
+        ),
         (failed, expect(Class::Os, 5, "Input/output error", None, Some(512))),
         (device, expect(Class::Os, 116, "device 2: Stale file handle", None, Some(512))),
         (
