@@ -73,7 +73,7 @@ test-python: build ## Run the Python tests only (ARGS="-k name" is handed to pyt
 	tools/system-packages vm
 	$(BIN)/python -m pytest $(ARGS)
 
-test-grid: build ## Run the whole grid: every set of mkfs.erofs' options with every tree, in about half an hour
+test-grid: build ## Run the whole grid: every set of mkfs.erofs' options with every tree, in three quarters of an hour
 	@tools/system-packages test
 	tools/system-packages vm
 	$(BIN)/python -m pytest -m grid tests/differential/test_grid.py $(ARGS)
