@@ -5,8 +5,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 
@@ -17,7 +16,6 @@ use pyo3::types::{PyBytes, PyDict, PyInt};
 use crate::build::{PAUSE, Stream};
 use crate::errors::{Class, Failure};
 use crate::image::Image;
-use crate::pipe::Pipe;
 
 /// Failures that may wait for Python; those who have more wait themselves.
 const WAITING: usize = 64;
@@ -69,7 +67,7 @@ pub(crate) fn extract<'py>(
             run(&options, &callbacks, |watch| erofs_extract::extract(&image, &target, &options, watch))
         })?,
         (None, Some(stream)) => {
-            let mut stream = open_stream(stream, &options.cancel)?;
+            let mut stream = open_stream(stream)?;
             py.detach(|| {
                 run(&options, &callbacks, |watch| {
                     erofs_extract::write_tar(&image, &mut *stream, &options, watch)
@@ -88,13 +86,10 @@ struct Callbacks {
     on_error: Py<PyAny>,
 }
 
-fn open_stream(given: &Bound<'_, PyAny>, cancel: &Arc<AtomicBool>) -> Result<Box<dyn Write + Send>, Failure> {
+fn open_stream(given: &Bound<'_, PyAny>) -> Result<Box<dyn Write + Send>, Failure> {
     if given.is_instance_of::<PyInt>() {
-        let file = File::from(erofs_sys::fd::duplicate(given.extract()?).map_err(io::Error::from)?);
-        return Ok(match Pipe::new(&file, cancel) {
-            Some(pipe) => Box::new(pipe),
-            None => Box::new(file),
-        });
+        let fd = erofs_sys::fd::duplicate(given.extract()?).map_err(io::Error::from)?;
+        return Ok(Box::new(File::from(fd)));
     }
     Ok(Box::new(Stream(given.clone().unbind())))
 }
@@ -174,15 +169,10 @@ fn run(
         match (stopped, done) {
             // What ended it was perhaps the same, told by a stream; or it was over already.
             (Some(raised), Ok(_)) => Err(raised.into()),
-            (Some(raised), Err(error)) if was_cancelled(&error) => Err(raised.into()),
+            (Some(raised), Err(error)) if error.kind() == ErrorKind::Cancelled => Err(raised.into()),
             (_, done) => Ok(done?),
         }
     })
-}
-
-/// Whether it ended since it was told to, also by a pipe that gave up.
-fn was_cancelled(error: &erofs_extract::Error) -> bool {
-    error.kind() == ErrorKind::Cancelled || error.errno() == rustix::io::Errno::CANCELED.raw_os_error()
 }
 
 /// Says that the work has ended, also if it panicked.

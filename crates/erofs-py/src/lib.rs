@@ -14,7 +14,6 @@ mod image;
 mod inode;
 mod linux;
 mod lookup;
-mod pipe;
 mod python_source;
 mod read_many;
 mod reading;
