@@ -9,6 +9,7 @@ use erofs_image::{FileType, Image};
 use crate::error::{Error, Result};
 use crate::options::ExtractOptions;
 use crate::report::{Loss, Observer, Report};
+use crate::select::{Selection, Step};
 
 /// Locks what stays consistent also when a thread has panicked over it.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -53,6 +54,13 @@ impl<'a> Context<'a> {
     /// Whether nothing more is to be done.
     pub(crate) fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed) || self.options.cancel.load(Ordering::Relaxed)
+    }
+
+    /// The steps of a walk until it is stopped. Errors on the way are taken note of and passed over.
+    pub(crate) fn steps(&self, selection: &mut Selection<'_>) -> impl Iterator<Item = Step> {
+        selection
+            .take_while(|_| !self.stopped())
+            .filter_map(|step| step.map_err(|error| self.fail(error)).ok())
     }
 
     /// Takes note of an error: of one entry, or of the whole.

@@ -48,17 +48,7 @@ struct Large {
 fn walk(context: &Context<'_>, selection: &mut Selection<'_>, threads: usize, give: &mut dyn FnMut(Job)) {
     let links = Links::<()>::new();
     let (mut batch, mut bytes) = (Vec::new(), 0_u64);
-    for step in selection {
-        if context.stopped() {
-            return;
-        }
-        let step = match step {
-            Ok(step) => step,
-            Err(error) => {
-                context.fail(error);
-                continue;
-            }
-        };
+    for step in context.steps(selection) {
         match links.meet(&step, &(), &mut Vec::new()) {
             Meet::Single => {}
             // Whether it reads is said once; its other names need no more looking at.

@@ -163,17 +163,7 @@ impl Archive<'_, '_> {
         let context = self.encoder.context;
         let links = Links::<()>::new();
         let (mut group, mut bytes) = (Vec::new(), 0);
-        for step in selection {
-            if context.stopped() {
-                return;
-            }
-            let step = match step {
-                Ok(step) => step,
-                Err(error) => {
-                    context.fail(error);
-                    continue;
-                }
-            };
+        for step in context.steps(selection) {
             let entry = match links.meet(&step, &(), &mut Vec::new()) {
                 Meet::Made((), first) => Entry::Link { step, first },
                 met => {

@@ -136,17 +136,7 @@ impl<'a> Tree<'a> {
         // The directory of each depth; none where it could not be made, which was said then.
         let mut dirs: Vec<Option<Arc<Dir>>> = Vec::new();
         let mut batch: Option<Batch> = None;
-        for step in selection {
-            if self.context.stopped() {
-                break;
-            }
-            let step = match step {
-                Ok(step) => step,
-                Err(error) => {
-                    self.context.fail(error);
-                    continue;
-                }
-            };
+        for step in self.context.steps(selection) {
             if dirs.len() > step.depth || step.inode.is_dir() {
                 batch.take().map(Job::Batch).into_iter().for_each(&mut *give);
                 for dir in dirs.drain(step.depth.min(dirs.len())..).rev().flatten() {
