@@ -4,11 +4,12 @@
 //! each should take the time to find that out.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use erofs_codec::DecodeError;
 
 use crate::clusters::ClusterKey;
+use crate::lock::lock;
 
 /// Clusters remembered at most. When there are more, it begins anew.
 const MOST: usize = 4096;
@@ -19,14 +20,14 @@ pub(crate) struct Broken(Mutex<HashMap<ClusterKey, (usize, DecodeError)>>);
 impl Broken {
     /// Why the first `len` bytes of a cluster can't be had, if that was found out.
     pub(crate) fn why(&self, key: ClusterKey, len: usize) -> Option<DecodeError> {
-        let broken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let broken = lock(&self.0);
         // What fails for a beginning fails for every longer one.
         broken.get(&key).filter(|(least, _)| len >= *least).map(|(_, cause)| *cause)
     }
 
     /// The first `len` bytes of a cluster can't be had.
     pub(crate) fn remember(&self, key: ClusterKey, len: usize, cause: DecodeError) {
-        let mut broken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut broken = lock(&self.0);
         if broken.len() >= MOST {
             broken.clear();
         }

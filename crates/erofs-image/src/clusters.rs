@@ -9,12 +9,13 @@ use std::collections::hash_map::Entry as Slot;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use erofs_format::compression::Algorithm;
 
 use crate::broken::Broken;
 use crate::error::Result;
+use crate::lock::{lock, wait};
 use crate::room::{self, Room};
 
 /// Threads that need different clusters seldom meet in one of so many parts.
@@ -177,7 +178,7 @@ impl Clusters {
     }
 
     fn locked(&self, number: usize) -> MutexGuard<'_, Shard> {
-        self.shards[number % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shards[number % SHARDS])
     }
 
     /// Ends a flight: keeps the cluster, if there is one and room for it.
@@ -253,12 +254,12 @@ fn cost(bytes: &Decoded) -> u64 {
 
 impl Flight {
     fn wait(&self) -> Landing {
-        let mut landed = self.landed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut landed = lock(&self.landed);
         loop {
             if let Some(landing) = &*landed {
                 return landing.clone();
             }
-            landed = self.bell.wait(landed).unwrap_or_else(PoisonError::into_inner);
+            landed = wait(&self.bell, landed);
         }
     }
 }
@@ -274,7 +275,7 @@ struct Guard<'a> {
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
         self.clusters.land(self.key, self.landing.as_ref());
-        *self.flight.landed.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.landing.take());
+        *lock(&self.flight.landed) = Some(self.landing.take());
         self.flight.bell.notify_all();
     }
 }

@@ -1,7 +1,7 @@
 //! An open image: its blobs, its superblock and how metadata is fetched.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use erofs_codec::Codec;
 use erofs_format::Profile;
@@ -15,6 +15,7 @@ use crate::encoded::Work;
 use crate::error::{Corruption, Error, Feature, Result, Where};
 use crate::inode::{DataStart, Inode};
 use crate::limits::Limits;
+use crate::lock::lock;
 use crate::prefix::{LongPrefix, PrefixTable};
 use crate::scratch::Toolbox;
 use crate::source::ReadAt;
@@ -258,7 +259,7 @@ impl Image {
     /// Reads the data of a compressed metabox, one thread at a time: who needs it may have taken
     /// room for what it decodes, and must not wait for more.
     fn read_metabox(&self, metabox: &Inode, position: u64, buf: &mut [u8]) -> Result<usize> {
-        let _alone = self.metabox_lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = lock(&self.metabox_lock);
         self.toolbox.with(|tools| {
             tools.has_room = true;
             let mut work = Work::new(self, buf.len() as u64, 1);

@@ -36,6 +36,7 @@ mod error;
 mod image;
 mod inode;
 mod limits;
+mod lock;
 mod parallel;
 mod path;
 mod pieces;

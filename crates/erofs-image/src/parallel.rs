@@ -13,6 +13,7 @@ use crate::encoded::Encoded;
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::inode::{DataStart, Inode};
+use crate::lock::lock;
 use crate::zmap::{ZFormat, ZPlace};
 
 /// Parts for each thread: not all of them take equally long.
@@ -114,8 +115,4 @@ fn cut<'a>(encoded: &mut Encoded<'_>, offset: u64, buf: &'a mut [u8], size: usiz
 
 fn next<'a>(parts: &Mutex<Vec<Part<'a>>>) -> Option<Part<'a>> {
     lock(parts).pop()
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

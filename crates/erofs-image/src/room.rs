@@ -6,7 +6,9 @@
 //! step, before it begins to decode a cluster that others may be waiting for, and asks for nothing
 //! more while it has it.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex};
+
+use crate::lock::{lock, wait};
 
 /// What needs no more than this is not counted: any number of threads may hold it.
 pub(crate) const SMALL: usize = 256 << 10;
@@ -54,7 +56,7 @@ impl Room {
         }
         let mut taken = lock(&self.taken);
         while *taken > ALL - bytes {
-            taken = self.bell.wait(taken).unwrap_or_else(PoisonError::into_inner);
+            taken = wait(&self.bell, taken);
         }
         *taken += bytes;
         Some(Taken { room: self, bytes })
@@ -127,10 +129,6 @@ impl Drop for Taken<'_> {
         drop(taken);
         self.room.bell.notify_all();
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -3,10 +3,11 @@
 //! Who reads many files keeps a [`Scratch`]. Single reads take their tools from the image's small
 //! store of them and put them back, so that no thread keeps any when it has gone.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use erofs_codec::Decoder;
 
+use crate::lock::lock;
 use crate::window::Window;
 
 /// Sets of tools that an image keeps for the next reads. More threads may read at once; what they
@@ -53,10 +54,10 @@ pub(crate) struct Toolbox {
 impl Toolbox {
     /// Lends tools for one call.
     pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Tools) -> T) -> T {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let idle = lock(&self.idle).pop();
         let mut tools = idle.unwrap_or_default();
         let result = work(&mut tools);
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = lock(&self.idle);
         if idle.len() < KEPT {
             idle.push(tools);
         }
