@@ -21,7 +21,7 @@ use crate::clusters::{ClusterKey, Decoded};
 use crate::data::{Extent, Place};
 use crate::device::overflow;
 use crate::error::{Corruption, Error, Result, Where};
-use crate::image::{Image, Space};
+use crate::image::Image;
 use crate::inode::{DataStart, Inode};
 use crate::room::SMALL as SMALL_ROOM;
 use crate::scratch::Tools;
@@ -286,7 +286,7 @@ impl<'a> Encoded<'a> {
         let nid = self.inode.nid;
         work.spend(u64::from(plen).saturating_add(output.len() as u64), Where::nid(nid))?;
         let (key, wanted) = (cluster.key(), output.len());
-        let (ZAt::Blob { position, .. } | ZAt::Inline { position, .. }) = at;
+        let (_, position) = at.in_blob();
         let broken =
             |cause| Error::corrupt(Where::at(nid, position), Corruption::Decode { algorithm, cause });
         if let Some(cause) = image.clusters().broken().why(key, wanted) {
@@ -399,11 +399,7 @@ impl<'a> Encoded<'a> {
     /// `skip` bytes behind `at`, as [`Place`] says it.
     fn shown(&self, at: ZAt, skip: u64, encoded: Option<(u32, Option<Algorithm>)>) -> Result<Place> {
         let nid = self.inode.nid;
-        let (blob, position) = match at {
-            ZAt::Blob { index, position } => (Some(index), position),
-            ZAt::Inline { space: Space::Primary, position } => (Some(0), position),
-            ZAt::Inline { space: Space::Metabox, position } => (None, position),
-        };
+        let (blob, position) = at.in_blob();
         let position = position.checked_add(skip).ok_or_else(|| overflow(nid))?;
         let Some(blob) = blob else {
             let holder = self.image.metabox_of(&self.inode)?;
@@ -426,11 +422,7 @@ impl Cluster {
 
     /// Its key in the cache.
     fn key(&self) -> ClusterKey {
-        let (blob, position) = match self.at {
-            ZAt::Blob { index, position } => (Some(index), position),
-            ZAt::Inline { space: Space::Primary, position } => (Some(0), position),
-            ZAt::Inline { space: Space::Metabox, position } => (None, position),
-        };
+        let (blob, position) = self.at.in_blob();
         let exact = (!self.longer).then_some(self.llen);
         ClusterKey { blob, position, plen: self.plen, algorithm: self.algorithm, exact }
     }

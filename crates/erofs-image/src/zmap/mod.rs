@@ -59,6 +59,17 @@ pub(crate) enum ZAt {
     Inline { space: Space, position: u64 },
 }
 
+impl ZAt {
+    /// The blob and the byte position in it. Without a blob it is one in the data of the metabox.
+    pub(crate) fn in_blob(self) -> (Option<usize>, u64) {
+        match self {
+            Self::Blob { index, position } => (Some(index), position),
+            Self::Inline { space: Space::Primary, position } => (Some(0), position),
+            Self::Inline { space: Space::Metabox, position } => (None, position),
+        }
+    }
+}
+
 /// How a physical cluster is encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum ZFormat {
