@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import click
 
-from . import report
-from .options import complete_entry, image_options, name_image, opened
+from .options import PassedOver, complete_entry, image_options, opened
 from .output import write_bytes
 
 #: Bytes that are read and written at a time.
@@ -22,14 +21,7 @@ def command(
 
     A leading / is optional and symbolic links are followed, inside the image only.
     """
-    status = report.OK
-
-    def pass_over(error: OSError) -> None:
-        nonlocal status
-        name_image(error, image)
-        report.complain(error)
-        status = max(status, report.exit_status(error))
-
+    pass_over = PassedOver(image)
     with opened(image, devices, offset, limits) as opened_image:
         for path in paths:
             try:
@@ -46,4 +38,4 @@ def command(
                 if not piece:
                     break
                 write_bytes(piece)
-    return status
+    return pass_over.status

@@ -13,7 +13,7 @@ import click
 
 from ..errors import ask
 from . import report
-from .options import complete_entry, image_options, json_option, name_image
+from .options import PassedOver, complete_entry, image_options, json_option
 from .output import STDOUT, emit_json, flush, human_size, name_fields, quoted
 
 if TYPE_CHECKING:
@@ -92,20 +92,13 @@ def command(
     failure unless --strict is given.
     """
     target = _destination(image, target, archive, test)
-    status = report.OK
     progress = None
     if not quiet and sys.stderr.isatty():
         from .progress import ExtractBar
 
         progress = ExtractBar()
 
-    def pass_over(error: OSError) -> None:
-        nonlocal status
-        if not _is_below(error.filename, None if test else target):
-            name_image(error, image)
-        report.complain(error)
-        status = max(status, report.exit_status(error))
-
+    pass_over = _PassedOver(image, None if test else target)
     options["xattrs"] = not options.pop("no_xattrs")
     options |= {"progress": progress, "on_error": pass_over}
     try:
@@ -127,9 +120,19 @@ def command(
         if progress is not None:
             progress.close()
     _tell(image, target, archive, made, quiet=quiet, as_json=as_json)
-    if strict and made.losses:
-        status = max(status, report.ERROR)
-    return status
+    return max(pass_over.status, report.ERROR if strict and made.losses else report.OK)
+
+
+class _PassedOver(PassedOver):
+    """As such; an error about the destination names that already."""
+
+    def __init__(self, image: str, target: str | None) -> None:
+        super().__init__(image)
+        self._target = target
+
+    def name(self, error: OSError) -> None:
+        if not _is_below(error.filename, self._target):
+            super().name(error)
 
 
 def _is_below(name: object, target: str | None) -> bool:

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import report
-from .options import image_options, json_option, name_image, opened
+from .options import PassedOver, image_options, json_option, opened
 from .output import emit_json, human_size, kernel, name_fields, quoted, time_text, write
 
 if TYPE_CHECKING:
@@ -33,14 +32,7 @@ def command(
     incompatible feature, and does without a compatible one. What files take is reckoned in whole clusters for
     compressed ones; a hole counts as data.
     """
-    status = report.OK
-
-    def pass_over(error: OSError) -> None:
-        nonlocal status
-        name_image(error, image)
-        report.complain(error)
-        status = max(status, report.exit_status(error))
-
+    pass_over = PassedOver(image)
     with opened(image, devices, offset, limits) as opened_image:
         counted = opened_image.usage(pass_over) if usage else None
         if as_json:
@@ -48,7 +40,7 @@ def command(
         else:
             lines = _lines(opened_image) + (_usage_lines(counted) if counted else [])
             write("".join(f"{line}\n" for line in lines))
-    return status
+    return pass_over.status
 
 
 def _lines(image: Image) -> list[str]:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..usage import stored as stored_bytes
-from . import report
-from .options import complete_entry, image_options, json_option, name_image, null_option, opened
+from .options import PassedOver, complete_entry, image_options, json_option, null_option, opened
 from .output import emit_json, entry_fields, short_time, shown, write
 
 if TYPE_CHECKING:
@@ -48,14 +47,7 @@ def command(
     shown as escapes; with -0 names are written as they are, each with a NUL byte behind it. A compressed file
     takes its clusters, in whole blocks.
     """
-    status = report.OK
-
-    def pass_over(error: OSError) -> None:
-        nonlocal status
-        name_image(error, image)
-        report.complain(error)
-        status = max(status, report.exit_status(error))
-
+    pass_over = PassedOver(image)
     with opened(image, devices, offset, limits) as opened_image:
         for path in paths or ("/",):
             top = opened_image / path
@@ -66,7 +58,7 @@ def command(
                 if isinstance(error, BrokenPipeError):
                     raise
                 pass_over(error)
-    return status
+    return pass_over.status
 
 
 def _listings(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from . import report
 from .output import STDOUT
 
 if TYPE_CHECKING:
@@ -125,6 +126,24 @@ def name_image(error: OSError, path: str) -> None:
     named = error.filename is not None and error.filename2 is None
     if named and error.filename not in (path, STDOUT):
         error.filename, error.filename2 = path, error.filename
+
+
+class PassedOver:
+    """What a command could not read and goes on without: each is told, the worst decides the exit status."""
+
+    def __init__(self, image: str) -> None:
+        self._image = image
+        #: The exit status for all of them.
+        self.status = report.OK
+
+    def __call__(self, error: OSError) -> None:
+        self.name(error)
+        report.complain(error)
+        self.status = max(self.status, report.exit_status(error))
+
+    def name(self, error: OSError) -> None:
+        """Say in an error what it is about, where it does not."""
+        name_image(error, self._image)
 
 
 def complete_entry(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:

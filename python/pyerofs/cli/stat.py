@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import report
-from .options import complete_entry, image_options, json_option, name_image, opened
+from .options import PassedOver, complete_entry, image_options, json_option, opened
 from .output import emit_json, entry_fields, file_type, human_size, name_fields, shown, time_text, write
 
 if TYPE_CHECKING:
@@ -40,14 +39,7 @@ def command(
     A leading / is optional and symbolic links are not followed. The fingerprint is what the image claims.
     JSON has every extent.
     """
-    status = report.OK
-
-    def pass_over(error: OSError) -> None:
-        nonlocal status
-        name_image(error, image)
-        report.complain(error)
-        status = max(status, report.exit_status(error))
-
+    pass_over = PassedOver(image)
     with opened(image, devices, offset, limits) as opened_image:
         for path in paths:
             entry = opened_image / path
@@ -69,7 +61,7 @@ def command(
             else:
                 lines = [*_lines(entry, facts), *_extent_lines(found, _FEW if not extents else None)]
                 write("".join(f"{line}\n" for line in lines))
-    return status
+    return pass_over.status
 
 
 def _facts(entry: Entry) -> dict[str, Any]:
