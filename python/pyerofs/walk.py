@@ -11,12 +11,14 @@ import re
 import stat
 from collections.abc import Callable, Iterator
 from fnmatch import translate
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ._core import Inode
 from .errors import CorruptImage, ask, over_limit
 
 if TYPE_CHECKING:
+    from ._core import Scan
     from .entry import Entry
     from .image import Image
 
@@ -27,12 +29,16 @@ _OnError = Callable[[OSError], object]
 
 
 class Bounds:
-    """What a walk that chooses its way itself may do to an image: go so deep, and see so many entries."""
+    """What keeps a walk that chooses its way itself from going on for ever.
+
+    It may go so deep and see so many entries, and enters no directory twice.
+    """
 
     def __init__(self, image: Image) -> None:
         self._depth = image.limit("depth")
         self._entries = image.limit("walk_entries")
         self._seen = 0
+        self._entered: set[int] = set()
         #: Whether the walk has seen all that it may.
         self.used_up = False
 
@@ -44,6 +50,20 @@ class Bounds:
         """
         if depth >= self._depth:
             raise over_limit(path, "depth", depth + 1, self._depth)
+
+    def visit(self, path: str, nid: int, *, links: bool = False) -> bool:
+        """Note a directory as entered. Where `links` are followed, False for one that was entered before.
+
+        Raises:
+            CorruptImage: it was entered before, and no honest link leads there.
+        """
+        if nid not in self._entered:
+            self._entered.add(nid)
+            return True
+        if links:  # two links to one directory are honest, and one visit is enough
+            return False
+        message = "the directory is reached a second time, so the tree loops"
+        raise CorruptImage(CorruptImage.default_errno, message, path, nid=nid)
 
     def see(self, path: str, entries: int) -> None:
         """Count entries.
@@ -59,7 +79,6 @@ class Bounds:
 
 def walk(top: Entry, top_down: bool, on_error: _OnError | None, follow: bool) -> Iterator[_Step]:
     """See ``Entry.walk``."""
-    entered: set[int] = set()
     bounds = Bounds(top.image)
     # A tuple of three is a directory that was read already and only waits for its children (bottom up).
     waiting: list[tuple[Entry, int] | _Step] = [(top, 0)]
@@ -73,7 +92,7 @@ def walk(top: Entry, top_down: bool, on_error: _OnError | None, follow: bool) ->
         others: list[str] = []
         try:
             bounds.enter(item.path, depth)
-            if not _enter(item, entered, follow):
+            if not bounds.visit(item.path, item.inode(follow=True).nid, links=follow):
                 continue
             for child in item.scan(recursive=False):
                 if _is_directory(child, follow, on_error):
@@ -99,26 +118,20 @@ def scan(top: Entry, nid: int, on_error: _OnError | None) -> Iterator[Entry]:
     image = top.image
     base = "" if top.path == "/" else top.path
     steps = ask(top.path, image.core.scan, nid, os.fsencode(base))
+    for path, inode in scanned(steps, partial(_pass_on, on_error=on_error)):
+        yield Entry(image, path, None, inode)
+
+
+def scanned(steps: Scan, pass_on: _OnError) -> Iterator[tuple[str, Inode]]:
+    """Yield the paths and inodes that a scan in Rust finds, and give `pass_on` what can't be read."""
     while batch := steps.next():
         for path, found in batch:
             if isinstance(found, Inode):
-                yield Entry(image, path, None, found)
+                yield path, found
             elif isinstance(found, OSError):
-                _pass_on(found, on_error)
+                pass_on(found)
             else:
                 raise found
-
-
-def _enter(entry: Entry, entered: set[int], follow: bool) -> bool:
-    """Note a directory as entered; say False for one that is to be left out."""
-    nid = entry.inode(follow=True).nid
-    if nid not in entered:
-        entered.add(nid)
-        return True
-    if follow:  # two links to one directory are honest, and one visit is enough
-        return False
-    message = "the directory is reached a second time, so the tree loops"
-    raise CorruptImage(CorruptImage.default_errno, message, entry.path, nid=nid)
 
 
 def _is_directory(entry: Entry, follow: bool, on_error: _OnError | None = None) -> bool:

@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pyerofs._core import Inode
-from pyerofs.errors import CorruptImage, ask
-from pyerofs.walk import Bounds
+from pyerofs.errors import ask
+from pyerofs.walk import Bounds, scanned
 
 from .read_only import ReadOnlyFileSystem
 from .trouble import OnError, pass_on, unless_missing
@@ -19,6 +18,8 @@ _Value = TypeVar("_Value")
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from pyerofs._core import Inode
 
     Info = dict[str, Any]
     Make = Callable[[str, Inode], _Value]
@@ -196,7 +197,6 @@ class TreeFileSystem(ReadOnlyFileSystem):
         """Walk, with what `make` says of each entry. Top down the directories may be changed meanwhile."""
         if maxdepth is not None and maxdepth < 1:
             raise ValueError("maxdepth must be at least 1")
-        entered: set[int] = set()
         bounds = Bounds(self.image)
         # A tuple of three is a directory that was listed and waits for what it holds (bottom up).
         waiting: list[tuple[str, int] | _Step[_Value]] = [(self._strip_protocol(path), 1)]
@@ -208,7 +208,7 @@ class TreeFileSystem(ReadOnlyFileSystem):
             here, depth = item
             try:
                 bounds.enter(here, depth - 1)
-                directories, others = self._listing(here, entered, on_error, make)
+                directories, others = self._listing(here, bounds, on_error, make)
                 bounds.see(here, len(directories) + len(others))
             except OSError as error:
                 pass_on(error, on_error, missing_is_fine=depth == 1)
@@ -222,16 +222,13 @@ class TreeFileSystem(ReadOnlyFileSystem):
                 waiting.extend((base + name, depth + 1) for name in reversed(directories))
 
     def _listing(
-        self, path: str, entered: set[int], on_error: OnError, make: Make[_Value]
+        self, path: str, bounds: Bounds, on_error: OnError, make: Make[_Value]
     ) -> tuple[dict[str, _Value], dict[str, _Value]]:
         """The directories and the rest in `path`, by name; what is no directory holds itself, as ""."""
         top = self._inode(path)
         if not stat.S_ISDIR(top.mode):
             return {}, {"": make(path, self._inode(path, follow=False))}
-        if top.nid in entered:
-            message = "the directory is reached a second time, so the tree loops"
-            raise CorruptImage(CorruptImage.default_errno, message, path, nid=top.nid)
-        entered.add(top.nid)
+        bounds.visit(path, top.nid)
         base = f"{path}/" if path else ""
         directories: dict[str, _Value] = {}
         others: dict[str, _Value] = {}
@@ -255,14 +252,8 @@ class TreeFileSystem(ReadOnlyFileSystem):
         except OSError as error:
             pass_on(error, on_error, missing_is_fine=True)
             return
-        while batch := scan.next():
-            for name, found in batch:
-                if isinstance(found, Inode):
-                    yield name[1:], found
-                elif isinstance(found, OSError):
-                    pass_on(found, on_error)
-                else:
-                    raise found
+        for name, inode in scanned(scan, partial(pass_on, on_error=on_error)):
+            yield name[1:], inode
 
     def find(
         self,
