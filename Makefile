@@ -100,7 +100,7 @@ test-free-threaded: $(STAMPS)/requirements ## Build for a free-threaded CPython 
 		click rich fsspec hypothesis pytest pytest-timeout
 	PIP_QUIET=1 VIRTUAL_ENV=$(CURDIR)/$(VENV_FT) maturin develop --quiet --release --locked --target-dir target/free-threaded
 	$(VENV_FT)/bin/python -m pytest tests/test_threads.py tests/test_image.py tests/test_read_many.py tests/test_pickle.py \
-		tests/test_sources.py tests/test_fsspec.py $(ARGS)
+		tests/test_sources.py tests/test_fsspec.py tests/test_fsspec_places.py tests/test_ranges.py $(ARGS)
 
 lint: lint-rust lint-python ## Formatting, clippy, dependencies, ruff, mypy, stubtest, plain-ASCII sources
 

@@ -205,6 +205,24 @@ def random_bytes(seed: int, size: int) -> bytes:
     return bytes(out[:size])
 
 
+#: Files of every size that is a case of its own, and links.
+CONTENTS: dict[str, bytes | str] = {
+    "empty": b"",
+    "small": b"hello\n",
+    "dir/large": random_bytes(1, 300_000),
+    "dir/deep/exact": random_bytes(2, 8192),
+    "link": "dir/large",
+    "dangling": "/nowhere",
+}
+
+
+def mount(image: Path, target: Path | None, backend: Backend) -> pyerofs.Mount:
+    """Mount an image; the back end has to be the one that was asked for."""
+    mounted = pyerofs.mount(image, target, backend=backend.name, domain=backend.domain)
+    assert mounted.backend == backend.result
+    return mounted
+
+
 def _crc32c(data: bytes) -> int:
     table = []
     for number in range(256):

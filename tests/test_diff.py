@@ -1,26 +1,21 @@
-"""`pyerofs diff` and `pyerofs.diff()`: exactly what differs, from either kind of tree, and nothing else."""
+"""`pyerofs.diff()`: exactly what differs, from either kind of tree, and nothing else."""
 
 from __future__ import annotations
 
-import json
 import os
-import pty
-import random
 import shutil
 import stat
 import subprocess
-import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import pyerofs
 import tiny
 from builders import MKFS
 from cases import CASES, Case
+from diff_tools import WHEN, built, copied, edited, keeping_times, make_tree, told
 from judges import kernel_mount
 from pyerofs.cli import app
 from tiny import DIRECTORY, REGULAR, Node
@@ -33,59 +28,17 @@ if TYPE_CHECKING:
     from peers import Peers
     from trees import Trees
 
-WHEN = 1_700_000_000_123_456_789
-
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """A tree with some of everything that an ordinary user may make."""
-    root = tmp_path / "old"
-    for name in ("lib", "lib/deep", "empty"):
-        (root / name).mkdir(parents=True)
-    for number in range(12):
-        (root / "lib" / f"file{number}").write_bytes(b"%d\n" % number * 1000 * number)
-    (root / "lib/deep/large").write_bytes(random.Random(1).randbytes(3 << 20))
-    (root / "lib/hard").hardlink_to(root / "lib/file3")
-    (root / "link").symlink_to("lib/file1")
-    os.mkfifo(root / "pipe")
-    with (root / "sparse").open("wb") as file:
-        file.truncate(40 << 20)
-        file.seek(20 << 20)
-        file.write(b"in the middle")
-    for path in [root, *root.rglob("*")]:
-        os.utime(path, ns=(WHEN, WHEN), follow_symlinks=False)
-    return root
+    return make_tree(tmp_path / "old")
 
 
 @pytest.fixture
 def other(tree: Path) -> Path:
     """A copy of the tree, to be changed."""
-    copy = tree.parent / "new"
-    subprocess.run(["cp", "-a", tree, copy], check=True)
-    return copy
-
-
-def built(tree: Path, **options: Any) -> Path:
-    image = tree.with_suffix(".erofs")
-    pyerofs.build(tree, image, force=True, **options)
-    return image
-
-
-def told(a: Any, b: Any, **options: Any) -> set[tuple[Any, ...]]:
-    """What differs, as (kind, path, old path, fields)."""
-    return {(c.kind, c.path, c.old_path, c.fields) for c in pyerofs.diff(a, b, **options)}
-
-
-def keeping_times(path: Path, *changes: Callable[[], object]) -> None:
-    """Change what is in a directory or about a file, but not when."""
-    for change in changes:
-        change()
-    os.utime(path, ns=(WHEN, WHEN), follow_symlinks=False)
-
-
-def edited(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
-    os.utime(path, ns=(WHEN, WHEN))
+    return copied(tree, tree.parent / "new")
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -276,27 +229,6 @@ def test_compressed_images_are_compared_by_what_they_decode_to(
 
 
 @pytest.mark.root
-def test_block_devices_hold_images_like_files(tree: Path, other: Path, run: Any) -> None:
-    edited(other / "lib/file5", b"other")
-    image = built(other)
-    shifted = tree.parent / "shifted"
-    shifted.write_bytes(bytes(8192) + image.read_bytes())
-    for offset, file in ((0, image), (8192, shifted)):
-        losetup = ["losetup", "-rf", "--show", str(file)]
-        made = subprocess.run(losetup, check=False, capture_output=True, text=True)
-        if made.returncode:
-            pytest.skip(f"no loop device: {made.stderr.strip()}")
-        device = made.stdout.strip()
-        try:
-            with pyerofs.open(device, offset=offset) as opened:
-                assert told(tree, opened) == {("changed", "lib/file5", None, ("content",))}
-            options = ["--offset-b", str(offset)] if offset else []
-            assert run(*options, tree, device) == (1, run(tree, other)[1], "")
-        finally:
-            subprocess.run(["losetup", "-d", device], check=True)
-
-
-@pytest.mark.root
 def test_owners_and_device_numbers_are_compared(tree: Path, other: Path) -> None:
     os.chown(other / "lib/file1", 7, 8)
     for root, number in ((tree, 5), (other, 300)):
@@ -441,94 +373,6 @@ def test_the_order_is_that_of_the_paths(tree: Path, other: Path) -> None:
     assert all(run == runs[0] for run in runs)
 
 
-# -- random edits --------------------------------------------------------------------------------------------
-
-EDITS = st.lists(
-    st.tuples(
-        st.sampled_from(
-            ["content", "mode", "mtime", "xattr", "remove", "add", "move", "link", "split", "join", "target"]
-        ),
-        st.integers(0, 39),
-    ),
-    max_size=12,
-)
-
-
-@given(edits=EDITS, a_image=st.booleans(), b_image=st.booleans())
-def test_random_edits_are_found_exactly(
-    edits: list[tuple[str, int]], a_image: bool, b_image: bool, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    base = tmp_path_factory.mktemp("edits")
-    old, new = base / "old", base / "new"
-    for number in range(40):
-        path = old / f"d{number % 4}" / f"f{number}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"%d " % number * (number * 300))
-        os.utime(path, ns=(WHEN, WHEN))
-        # Two names of one file, two equal files, and a symbolic link, apart from the others.
-        for name, content in (("one", b"%d linked" % number), ("same", b"%d equal" % number)):
-            (old / f"{name}{number}").write_bytes(content)
-            os.utime(old / f"{name}{number}", ns=(WHEN, WHEN))
-        (old / f"two{number}").hardlink_to(old / f"one{number}")
-        shutil.copy2(old / f"same{number}", old / f"too{number}")
-        (old / f"symlink{number}").symlink_to(f"one{number}")
-        os.utime(old / f"symlink{number}", ns=(WHEN, WHEN), follow_symlinks=False)
-    subprocess.run(["cp", "-a", old, new], check=True)
-    expected: dict[str, tuple[Any, ...]] = {}
-    touched: set[int] = set()
-    for kind, number in edits:
-        if number in touched:
-            continue
-        touched.add(number)
-        name = f"d{number % 4}/f{number}"
-        path = new / name
-        match kind:
-            case "content":
-                edited(path, b"edited %d" % number)
-                expected[name] = ("changed", None, ("content",))
-            case "mode":
-                path.chmod(0o711)
-                expected[name] = ("changed", None, ("mode",))
-            case "mtime":
-                os.utime(path, ns=(WHEN, WHEN + number + 1))
-                expected[name] = ("changed", None, ("mtime",))
-            case "xattr":
-                os.setxattr(path, "user.edit", b"x")
-                expected[name] = ("changed", None, ("xattrs",))
-            case "remove":
-                path.unlink()
-                expected[name] = ("removed", None, ())
-            case "add":
-                (new / f"added{number}").write_bytes(b"added %d" % number)
-                expected[f"added{number}"] = ("added", None, ())
-            case "move" if number:  # the first one is empty, so its content tells nothing
-                path.rename(new / f"moved{number}")
-                expected[f"moved{number}"] = ("moved", name, ())
-            case "link":
-                (new / f"link{number}").hardlink_to(path)
-                expected[f"link{number}"] = ("added", None, ())
-            case "split":
-                (new / f"two{number}").unlink()
-                shutil.copy2(new / f"one{number}", new / f"two{number}")
-                expected[f"two{number}"] = ("changed", None, ("links",))
-            case "join":
-                (new / f"too{number}").unlink()
-                (new / f"too{number}").hardlink_to(new / f"same{number}")
-                expected[f"too{number}"] = ("changed", None, ("links",))
-            case "target":
-                (new / f"symlink{number}").unlink()
-                (new / f"symlink{number}").symlink_to("elsewhere")
-                os.utime(new / f"symlink{number}", ns=(WHEN, WHEN), follow_symlinks=False)
-                expected[f"symlink{number}"] = ("changed", None, ("target",))
-    for directory in [".", "d0", "d1", "d2", "d3"]:
-        for root in (old, new):
-            os.utime(root / directory, ns=(WHEN, WHEN))
-    a = built(old) if a_image else old
-    b = built(new) if b_image else new
-    found = {c.path: (c.kind, c.old_path, c.fields) for c in pyerofs.diff(a, b)}
-    assert found == expected
-
-
 # -- what is bad ---------------------------------------------------------------------------------------------
 
 
@@ -610,124 +454,3 @@ def test_a_claimed_hole_is_not_read() -> None:
 
     with pyerofs.open(sparse((1 << 32) - 1)) as one, pyerofs.open(sparse((1 << 32) - 1)) as other:
         assert told(one, other) == set()
-
-
-# -- the command ---------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def run(capfdbinary: pytest.CaptureFixture[bytes]) -> Any:
-    """Run the program in this process: its status, standard output and standard error."""
-
-    def call(*words: str | Path) -> tuple[int, str, str]:
-        capfdbinary.readouterr()
-        status = app.run(["diff", *map(str, words)])
-        out, err = capfdbinary.readouterr()
-        return status, os.fsdecode(out), err.decode()
-
-    return call
-
-
-def test_the_exit_status_is_that_of_diff(run: Any, tree: Path, other: Path) -> None:
-    image = built(tree)
-    assert run(image, other) == (0, "", "")
-    (other / "new").touch()
-    assert run("-I", "mtime", image, other) == (1, "A  new\n", "")
-    assert run("-q", image, other) == (1, "", "")
-    status, out, err = run(image, other / "nothing")
-    assert (status, out) == (2, "")
-    assert "nothing" in err
-    assert run(image)[0] == 2
-    assert run("-I", "colour", image, other)[0] == 2
-    assert run(image, tree / "lib/file1")[0] == 2
-    assert run("--offset-b", "4096", image, other)[0] == 2
-
-
-def test_lines_say_what_differs(run: Any, tree: Path, other: Path) -> None:
-    edited(other / "lib/file5", b"other")
-    (other / "lib/file6").chmod(0o600)
-    os.setxattr(other / "lib/file6", "user.x", b"")
-    keeping_times(other, (other / "link").unlink, lambda: (other / "link").symlink_to("x"))
-    keeping_times(other, (other / "pipe").unlink, (other / "pipe").touch)
-    keeping_times(other / "lib", lambda: (other / "lib/file7").rename(other / "lib/seven"))
-    keeping_times(other, (other / "empty").rmdir)
-    mode = stat.S_IMODE((tree / "lib/file6").stat().st_mode)
-    status, out, err = run("-I", "mtime,mode", built(tree), other)
-    assert (status, err) == (1, "")
-    assert out.splitlines() == [
-        "D  empty/",
-        "M  lib/file5 (content, 10000 -> 5 bytes)",
-        "M  lib/file6 (xattrs +user.x)",
-        "R  lib/file7 -> lib/seven",
-        "M  link (target lib/file1 -> x)",
-        "T  pipe (pipe -> file)",
-    ]
-    assert f"M  lib/file6 (mode {mode:04o} -> 0600; xattrs +user.x)" in run(tree, other)[1]
-    status, out, err = run("-0", "--content-only", built(tree), other)
-    assert out.split("\0")[:9] == [
-        "D",
-        "empty",
-        "",
-        "M",
-        "lib/file5",
-        "content",
-        "R",
-        "lib/file7",
-        "lib/seven",
-    ]
-
-
-def test_names_are_raw_in_a_pipe_and_in_json_and_quoted_on_a_terminal(run: Any, tmp_path: Path) -> None:
-    old, new = tmp_path / "old", tmp_path / "new"
-    old.mkdir()
-    new.mkdir()
-    name = os.fsencode(new) + b"/bad\x1b[2J\xff"
-    with open(name, "wb"):
-        pass
-    words = ["diff", "-I", "mtime", str(old), str(new)]
-    assert os.fsencode(run(*words[1:])[1]) == b"A  bad\x1b[2J\xff\n"
-    line = json.loads(run("--json", *words[1:])[1])
-    assert (line["schema"], line["change"], line["path_b64"]) == (1, "added", "YmFkG1sySv8=")
-    for environment, expected in (({}, b"\x1b[32mA\x1b[0m  "), ({"NO_COLOR": "1"}, b"A  ")):
-        master, slave = pty.openpty()
-        with subprocess.Popen(
-            [sys.executable, "-m", "pyerofs", *words], stdout=slave, env={**os.environ, **environment}
-        ):
-            os.close(slave)
-            shown = os.read(master, 4096)
-        os.close(master)
-        assert shown == expected + b"bad\\x1b[2J\\xff\r\n"
-
-
-def test_json_says_what_both_trees_say(run: Any, tree: Path, other: Path) -> None:
-    edited(other / "lib/file5", b"other")
-    os.setxattr(other / "lib/file5", "user.x", b"")
-    keeping_times(other / "lib", lambda: (other / "lib/file7").rename(other / "lib/seven"))
-    status, out, _ = run("--json", built(tree), other)
-    first, second = map(json.loads, out.splitlines())
-    assert status == 1
-    assert (first["change"], first["path"], first["fields"]) == (
-        "changed",
-        "lib/file5",
-        ["content", "xattrs"],
-    )
-    assert (first["old"]["size"], first["new"]["size"]) == (10000, 5)
-    assert first["xattrs"] == [{"name": "user.x", "change": "added"}]
-    assert (second["change"], second["old_path"], second["path"]) == ("moved", "lib/file7", "lib/seven")
-    counts = json.loads(run("--json", "--stat", built(tree), other)[1])
-    assert (counts["moved"], counts["changed"], counts["changed_content"]) == (1, 1, 1)
-    assert counts["same"] == sum(1 for _ in tree.rglob("*")) + 1 - 2
-    assert run("--stat", built(tree), other)[1].startswith("0 added, 0 removed, 1 moved, 1 changed (1 in ")
-
-
-def test_a_part_of_both_trees_may_be_compared(run: Any, tree: Path, other: Path, tmp_path: Path) -> None:
-    edited(other / "lib/file5", b"other")
-    image = built(tree)
-    assert run("-p", "lib", image, other)[1] == "M  file5 (content, 10000 -> 5 bytes)\n"
-    assert run("-p", "/lib/deep", image, other)[:2] == (0, "")
-    assert run("-p", "lib", "--path-b", "/", image, other / "lib")[0] == 1
-    assert run("-p", "lib/file5", image, other)[0] == 1
-    assert run("-p", "nothing", image, other)[0] == 2
-    shifted = tmp_path / "shifted"
-    shifted.write_bytes(b"x" * 512 + image.read_bytes())
-    assert run("--offset-a", "512", shifted, tree) == (0, "", "")
