@@ -121,6 +121,16 @@ def test_every_limit_can_be_named_and_is_documented() -> None:
         pyerofs.open(tiny.sample(), limits={"deepness": 1})
 
 
+def test_a_limit_is_a_number_of_64_bits() -> None:
+    for value in (-1, 1 << 64):
+        with pytest.raises(ValueError, match=f"limits: 'depth' can't be {value}, only a number from 0 to "):
+            pyerofs.open(tiny.sample(), limits={"depth": value})
+    with pyerofs.open(tiny.sample(), limits={"depth": (1 << 64) - 1}) as image:
+        assert list(image.root.scan())
+    with pytest.raises(TypeError):
+        pyerofs.open(tiny.sample(), limits={"depth": "1"})  # type: ignore[dict-item]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

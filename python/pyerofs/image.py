@@ -123,7 +123,7 @@ def open(
         CorruptImage: the superblock breaks a rule of the format, its checksum for one.
         UnsupportedFeature: the image uses what the profile does not accept.
         DeviceMismatch: ``devices`` are not as many as the device table names.
-        ValueError: ``offset`` is negative or more than 64 bits hold, or there is no such limit.
+        ValueError: ``offset`` or a limit is negative or more than 64 bits hold, or there is no such limit.
         OSError: a blob can't be opened or read.
     """
     if isinstance(devices, (str, bytes, os.PathLike)):
@@ -177,6 +177,9 @@ class Image:
         self.name = _name_of(source)
         if not 0 <= offset < 1 << 64:
             raise ValueError(f"offset: {offset} is no place in a file")
+        for limit, value in limits.items():
+            if not 0 <= value < 1 << 64:
+                raise ValueError(f"limits: '{limit}' can't be {value}, only a number from 0 to 2**64 - 1")
         blobs = [_plain(device) for device in devices]
         #: The compiled image. For this package; its methods may change with any version.
         self.core = ask(self.name, _core.Image, _plain(source), blobs, offset, profile, limits, mmap)
