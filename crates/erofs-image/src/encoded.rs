@@ -150,7 +150,8 @@ impl<'a> Encoded<'a> {
                     let what = Corruption::PastFileEnd { needed, size: packed.size };
                     return Err(Error::corrupt(Where::at(self.inode.nid, position), what));
                 }
-                self.image.fill_inode(tools, work, &packed, position, part)
+                let filled = self.image.fill_inode(tools, work, &packed, position, part);
+                filled.map_err(|error| error.of_fragment(packed.nid))
             }
             ZPlace::Pcluster { at, format: ZFormat::Shifted, .. } => {
                 self.fill_plain(tools, work, at, skip, part, ahead)

@@ -253,6 +253,21 @@ impl Error {
         }
     }
 
+    /// The same error for a file that has a fragment in the data of `packed`. Bytes that don't decode
+    /// there are the file's; what is wrong with the map of the packed inode stays an error of that.
+    #[must_use]
+    pub(crate) fn of_fragment(mut self, packed: u64) -> Self {
+        match &mut self {
+            Self::Corrupt { place, what: Corruption::Decode { .. } } | Self::Limit { place, .. }
+                if place.nid == Some(packed) =>
+            {
+                (place.nid, place.extent) = (None, None);
+            }
+            _ => (),
+        }
+        self
+    }
+
     /// The same error with the extent of an inode that it belongs to, where it did not say one.
     #[must_use]
     pub(crate) fn of_extent(mut self, inode: u64, la: u64) -> Self {

@@ -134,6 +134,30 @@ fn fragments_without_end_or_without_a_packed_inode_are_corrupt() {
     assert_eq!(failed(read_all(&image, &inode)).errno(), 117);
 }
 
+#[test]
+fn a_fragment_that_does_not_decode_is_an_error_of_the_file_that_has_it() {
+    let mut builder = with_packed();
+    builder.put_block(20, &[0xff; 4096]);
+    let mut map = Map::default().advise(Advise::FRAGMENT_PCLUSTER).head(LclusterType::Head1, 0, 30).head(
+        LclusterType::Head1,
+        954,
+        0,
+    );
+    map.header.h_u = 100.into();
+    builder.put_block(30, &right_aligned(&lz4(&pattern(100), 7, 4900, &pattern(50)), 4096));
+    builder.put_file(64, 5050 + 700, &map);
+    let (image, inode) = builder.open_64();
+    assert_eq!(image.read(&inode, 0, &mut [0; 5050]).unwrap(), 5050);
+    // The second time the cluster is known to be broken.
+    for _ in 0..2 {
+        let error = failed(image.read(&inode, 5050, &mut [0; 10]));
+        assert_eq!((error.nid(), error.extent()), (Some(64), Some(5050)));
+        assert_eq!((error.kind(), error.offset()), (ErrorKind::Corrupt, Some(20 << 12)));
+    }
+    let error = failed(read_all(&image, &image.inode(PACKED).unwrap()));
+    assert_eq!((error.nid(), error.extent()), (Some(PACKED), Some(0)));
+}
+
 /// What a metabox holds: a root directory, a compressed file with its tail behind the index, one
 /// with a flat tail, and a shared attribute.
 fn metabox_data() -> Vec<u8> {
