@@ -372,15 +372,28 @@ def test_a_reader_that_goes_away_is_not_worth_a_word(large: Path) -> None:
         assert process.wait(timeout=60) == 141
 
 
-def test_ctrl_c_leaves_no_archive(large: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_ctrl_c_and_other_signals_leave_no_archive(
+    number: str, status: int, large: Path, tmp_path: Path
+) -> None:
     words = [sys.executable, "-m", "pyerofs", "extract", "-j1", str(large), "--tar", str(tmp_path / "x.tar")]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
         while process.poll() is None and not list(tmp_path.glob(".x.tar*")):
             time.sleep(0.002)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.Signals[number])
         told = process.communicate()[1]
     if process.returncode == 0:
         pytest.skip("it was done before it could be interrupted")
-    assert process.returncode == 130
+    assert process.returncode == status
     assert told == f"pyerofs: {tmp_path}/x.tar: interrupted; nothing of it is left\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["image", "tree"]
+
+
+def test_a_hangup_that_is_ignored_stays_so(large: Path, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "pyerofs", "extract", "-q", str(large), "--tar", str(tmp_path / "x.tar")]
+    with subprocess.Popen(["nohup", *words], stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None and not list(tmp_path.glob(".x.tar*")):
+            time.sleep(0.002)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait() == 0
+    assert (tmp_path / "x.tar").exists()

@@ -44,7 +44,11 @@ class ReaderGoneError(Exception):
 
 
 class StoppedError(Exception):
-    """The user interrupted a command."""
+    """The user interrupted a command, by Ctrl-C or by another signal."""
+
+    def __init__(self, interrupt: KeyboardInterrupt) -> None:
+        super().__init__(str(interrupt))
+        self.status: int = getattr(interrupt, "status", report.INTERRUPTED)
 
 
 class CommandTable(click.Group):
@@ -68,7 +72,7 @@ class CommandTable(click.Group):
         except BrokenPipeError:  # click would end the program with status 1
             raise ReaderGoneError from None
         except KeyboardInterrupt as error:  # click would write an empty line
-            raise StoppedError(str(error)) from None
+            raise StoppedError(error) from None
         return result
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -118,7 +122,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return failure or report.USAGE
     except (KeyboardInterrupt, StoppedError, click.Abort) as error:
         report.warn(str(error) or "interrupted")
-        return report.INTERRUPTED
+        return error.status if isinstance(error, StoppedError) else report.INTERRUPTED
     except ReaderGoneError:
         _silence_stdout()
         return report.BROKEN_PIPE

@@ -15,6 +15,7 @@ from ..errors import ask
 from . import report
 from .options import PassedOver, complete_entry, image_options, json_option
 from .output import STDOUT, emit_json, flush, human_size, name_fields, quoted
+from .signals import ended_by_signals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,18 +105,19 @@ def command(
     try:
         from ..image import open as open_image
 
-        with open_image(image, devices, offset, limits=limits) as source:
+        with ended_by_signals(), open_image(image, devices, offset, limits=limits) as source:
             if archive is not None:
                 made = _archive(source, archive, force, options)
             else:
                 from ..extractor import extract
 
                 made = extract(source, None if test else target, force=force, **options)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         said = f"{target}: {_LEFT_INCOMPLETE}" if target is not None else ""
         if archive is not None:
             said = _LEFT_INCOMPLETE if archive == "-" else f"{archive}: {_LEFT_NOTHING}"
-        raise KeyboardInterrupt(said) from None
+        error.args = (said,)
+        raise
     finally:
         if progress is not None:
             progress.close()
@@ -180,12 +182,14 @@ def _new_file(name: str, force: bool) -> Iterator[int]:
     if not force and os.path.lexists(path):
         raise FileExistsError(errno.EEXIST, "exists already; --force replaces it", name)
     temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}.tmp")
+    is_ours = True  # from now on: an interrupt may come as soon as the file is there
     try:
-        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-    except OSError as error:
-        error.filename = name
-        raise
-    try:
+        try:
+            descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        except OSError as error:
+            is_ours = False
+            error.filename = name
+            raise
         try:
             yield descriptor
         finally:
@@ -195,8 +199,9 @@ def _new_file(name: str, force: bool) -> Iterator[int]:
         else:
             os.link(temporary, path)  # a rename would replace what has appeared meanwhile
     finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
+        if is_ours:
+            with suppress(FileNotFoundError):
+                temporary.unlink()
 
 
 def _tell(
