@@ -2,19 +2,19 @@
 
 use std::num::NonZeroUsize;
 
-use crate::emit::finish_head;
 use crate::error::Result;
 use crate::kernel::KernelVersion;
 use crate::options::BuildOptions;
 use crate::output::Output;
-use crate::pack::{Job, pack};
-use crate::plan::{Plan, has_content};
+use crate::pack::{Job, Packed, pack};
+use crate::plan::Plan;
 use crate::progress::{Phase, Progress};
 use crate::report::Report;
 use crate::scan::{Scanned, scan};
 use crate::source::DirSource;
 use crate::tree::{Kind, Tree};
 use crate::xattr::Sets;
+use crate::{directories, superblock};
 
 /// More threads than this only wait for the writer.
 const MAX_THREADS: usize = 16;
@@ -55,25 +55,29 @@ pub(crate) fn build_with(
     let plan = planner(options, &scanned.tree, &scanned.sets)?;
     options.check_cancelled()?;
 
-    let job = Job { options, source, tree: &scanned.tree, plan: &plan, progress };
-    let mut report = count(options, &scanned, &plan);
-    progress.phase(Phase::Pack, report.files, report.content_bytes);
+    let tree = &scanned.tree;
+    let job = Job { options, contents: source, tree, plan: &plan, progress };
+    let files = tree.nodes.iter().filter(|node| matches!(node.kind, Kind::Regular(_))).count();
+    progress.phase(Phase::Pack, files as u64, plan.reads);
     let target = output.target();
-    target.set_len(report.bytes)?;
     let mut packed = pack(job, target, threads)?;
     options.check_cancelled()?;
 
     progress.phase(Phase::Finish, 0, 0);
     let block_size = u64::from(options.block_size);
+    let mut head = directories::write(options, &plan, tree, &packed.nids, target, packed.hash.as_mut())?;
     target.write_at(plan.shared_block * block_size, plan.areas.shared())?;
-    report.uuid = finish_head(job, &mut packed);
-    target.write_at(0, &packed.head)?;
+    let mut report = count(options, &scanned, &plan, &packed);
+    let root_nid = packed.nids.first().copied().unwrap_or_default();
+    report.uuid = superblock::write(options, &plan, tree, root_nid, packed.blocks, packed.hash, &mut head);
+    target.write_at(0, &head)?;
+    target.set_len(report.bytes)?;
     options.check_cancelled()?;
     output.finish(report.bytes)?;
     Ok(report)
 }
 
-fn count(options: &BuildOptions, scanned: &Scanned, plan: &Plan) -> Report {
+fn count(options: &BuildOptions, scanned: &Scanned, plan: &Plan, packed: &Packed) -> Report {
     let tree = &scanned.tree;
     let count = |what: fn(&Kind) -> bool| tree.nodes.iter().filter(|node| what(&node.kind)).count() as u64;
     let block_size = u64::from(options.block_size);
@@ -83,9 +87,9 @@ fn count(options: &BuildOptions, scanned: &Scanned, plan: &Plan) -> Report {
         directories: count(|kind| matches!(kind, Kind::Directory { .. })),
         files: count(|kind| matches!(kind, Kind::Regular(_))),
         hard_links: (tree.entries.len() + 1 - tree.nodes.len()) as u64,
-        bytes: plan.blocks * block_size,
-        metadata_bytes: plan.meta_blocks * block_size,
-        content_bytes: content_bytes(tree, plan, block_size),
+        bytes: packed.blocks * block_size,
+        metadata_bytes: (packed.blocks - packed.content_blocks) * block_size,
+        content_bytes: plan.reads,
         fingerprints: tree.nodes.iter().filter(|node| plan.has_fingerprint(node)).count() as u64,
         excluded: scanned.excluded,
         xattrs_left_out: scanned.xattrs_left_out,
@@ -94,10 +98,4 @@ fn count(options: &BuildOptions, scanned: &Scanned, plan: &Plan) -> Report {
         oldest_kernel: oldest.unwrap_or(KernelVersion::OLDEST).max(KernelVersion::OLDEST),
         features: plan.features.iter().copied().collect(),
     }
-}
-
-/// Bytes of files that are read: what is stored of them.
-fn content_bytes(tree: &Tree, plan: &Plan, block_size: u64) -> u64 {
-    let stored = tree.nodes.iter().zip(&plan.places).filter(|(node, _)| has_content(node));
-    stored.map(|(_, place)| place.size.min(place.blocks * block_size + u64::from(place.tail))).sum()
 }

@@ -25,8 +25,9 @@
 #![forbid(unsafe_code)]
 
 mod build;
-mod emit;
+mod directories;
 mod error;
+mod inode;
 mod kernel;
 mod options;
 mod output;
@@ -37,6 +38,7 @@ mod progress;
 mod report;
 mod scan;
 mod source;
+mod superblock;
 mod times;
 mod tree;
 mod xattr;

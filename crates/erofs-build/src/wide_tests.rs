@@ -7,6 +7,7 @@ use std::sync::Arc;
 use erofs_image::{Image, MemorySource, OpenOptions};
 
 use crate::build::build_with;
+use crate::inode::Shape;
 use crate::kernel::{Feature, KernelVersion};
 use crate::plan::Plan;
 use crate::tree::{Kind, Node, ROOT, Regular, Stamp, Tree};
@@ -27,7 +28,8 @@ fn an_image_with_48_bit_addresses_reads_as_any_other() {
     let path = dir.path().join("image");
     let mut output = Output::create(&path, false).unwrap();
     let source = DirSource::open(&source).unwrap();
-    let planner = |options: &_, tree: &_, sets: &_| Plan::with_width(options, tree, sets, true);
+    let planner =
+        |options: &_, tree: &_, sets: &_| Plan::with_width(options, tree, sets, true).map(|(plan, _)| plan);
     let report = build_with(&BuildOptions::default(), &source, &mut output, &Silent, planner).unwrap();
     assert_eq!(report.oldest_kernel, KernelVersion(6, 15));
 
@@ -72,8 +74,8 @@ fn a_tree_of_more_than_2_to_the_32_blocks_takes_48_bit_addresses_or_is_refused()
     sets.add(&Arc::default());
     let mut options = BuildOptions::default();
     let plan = Plan::new(&options, &tree, &sets).unwrap();
-    assert!(plan.wide && plan.blocks > 1 << 33 && plan.features.contains(&Feature::Addresses48));
-    assert!(plan.place(1).extended);
+    assert!(plan.wide && plan.reads > 1 << 44 && plan.features.contains(&Feature::Addresses48));
+    assert!(Shape::of(&options, &plan, &tree, 1).extended);
     options.target_kernel = Some(KernelVersion(6, 12));
     let error = Plan::new(&options, &tree, &sets).unwrap_err();
     assert!(error.to_string().contains("48-bit addresses need Linux 6.15"), "{error}");

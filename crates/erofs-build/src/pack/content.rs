@@ -1,34 +1,48 @@
-//! The contents of a batch: one run of blocks, gathered in buffers.
+//! The contents that a job makes: a run of whole blocks, gathered in buffers.
 
-use super::writer::{BUFFER, Buffers, Piece};
+use sha2::{Digest, Sha256};
 
-/// Where a batch's contents go. Files are read straight into it, so that small ones share a write.
+use super::writer::{BUFFER, Buffers};
+
+/// Where a job's contents go. Files are read straight into it, so that small ones share a write.
 #[derive(Debug)]
 pub(super) struct Content<'a> {
     buffers: &'a Buffers,
     block_size: u64,
-    buffer: Option<Vec<u8>>,
+    full: Vec<Vec<u8>>,
+    last: Vec<u8>,
+    /// Bytes of the last buffer that are filled.
     used: usize,
-    /// Where the buffer's first byte goes.
-    at: u64,
-    /// Bytes read since they were last asked for.
-    read: u64,
+}
+
+/// What was gathered: full buffers, and the filled part of a last one.
+#[derive(Debug)]
+pub(super) struct Gathered {
+    pub(super) full: Vec<Vec<u8>>,
+    pub(super) last: Vec<u8>,
 }
 
 impl<'a> Content<'a> {
-    pub(super) fn new(buffers: &'a Buffers, at: u64, block_size: u64) -> Self {
-        Self { buffers, block_size, buffer: None, used: 0, at, read: 0 }
+    pub(super) fn new(buffers: &'a Buffers, block_size: u64) -> Self {
+        Self { buffers, block_size, full: Vec::new(), last: Vec::new(), used: 0 }
+    }
+
+    /// Blocks so far, the one that was begun among them.
+    pub(super) fn blocks(&self) -> u64 {
+        ((self.full.len() * BUFFER + self.used) as u64).div_ceil(self.block_size)
     }
 
     /// Room for at most `wanted` bytes, and at least one unless `wanted` is 0.
     pub(super) fn room(&mut self, wanted: u64) -> &mut [u8] {
         if self.used == BUFFER {
-            self.flush();
+            self.full.push(std::mem::take(&mut self.last));
+            self.used = 0;
+        }
+        if self.last.is_empty() {
+            self.last = self.buffers.take();
         }
         let end = usize::try_from(wanted).unwrap_or(BUFFER).min(BUFFER - self.used) + self.used;
-        let buffers = self.buffers;
-        let buffer = self.buffer.get_or_insert_with(|| buffers.take());
-        &mut buffer[self.used..end]
+        &mut self.last[self.used..end]
     }
 
     /// The first `length` bytes of the room are filled.
@@ -45,17 +59,18 @@ impl<'a> Content<'a> {
             self.filled(length);
             bytes = later;
         }
-        self.pad();
     }
 
-    /// So many bytes of a file were read.
-    pub(super) fn count(&mut self, length: usize) {
-        self.read += length as u64;
-    }
-
-    /// The bytes read since the last call, if they are worth a word, or `all` the same.
-    pub(super) fn counted(&mut self, all: bool) -> Option<u64> {
-        (all || self.read >= BUFFER as u64).then(|| std::mem::take(&mut self.read))
+    /// Hashes the last `length` bytes.
+    pub(super) fn hash_last(&self, length: u64, hash: &mut Sha256) {
+        let total = self.full.len() * BUFFER + self.used;
+        let mut skip = total.saturating_sub(usize::try_from(length).unwrap_or(usize::MAX));
+        for part in
+            self.full.iter().map(Vec::as_slice).chain([self.last.get(..self.used).unwrap_or_default()])
+        {
+            hash.update(part.get(skip..).unwrap_or_default());
+            skip = skip.saturating_sub(part.len());
+        }
     }
 
     /// Fills the block that was begun with zeros.
@@ -70,22 +85,8 @@ impl<'a> Content<'a> {
         }
     }
 
-    /// Hands what there is to the writer.
-    pub(super) fn flush(&mut self) {
-        if let Some(buffer) = self.buffer.take() {
-            let (at, length) = (self.at, self.used);
-            self.buffers.write(Piece::Content { at, buffer, length });
-            self.at += length as u64;
-            self.used = 0;
-        }
-    }
-}
-
-impl Drop for Content<'_> {
-    /// After an error the buffer goes back to the pool, or others would wait for it.
-    fn drop(&mut self) {
-        if let Some(buffer) = self.buffer.take() {
-            self.buffers.write(Piece::Content { at: self.at, buffer, length: 0 });
-        }
+    pub(super) fn gathered(mut self) -> Gathered {
+        self.last.truncate(self.used);
+        Gathered { full: self.full, last: self.last }
     }
 }

@@ -9,7 +9,7 @@ const MAX_GAPS: usize = 16;
 
 /// A part of the image that grows by inodes and, in between, by whole blocks.
 #[derive(Debug)]
-pub(super) struct Zone {
+pub(crate) struct Zone {
     block_size: u64,
     end: u64,
     /// Unused ends of blocks, as (start, end) in bytes.
@@ -17,23 +17,23 @@ pub(super) struct Zone {
 }
 
 impl Zone {
-    pub(super) fn new(block_size: u64, start: u64) -> Self {
+    pub(crate) fn new(block_size: u64, start: u64) -> Self {
         Self { block_size, end: start, gaps: Vec::new() }
     }
 
     /// The end of what was given out, in bytes.
-    pub(super) fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         self.end
     }
 
     /// The block that starts at the end, which must be a block's end.
-    pub(super) fn block(&self) -> u64 {
+    pub(crate) fn block(&self) -> u64 {
         self.end / self.block_size
     }
 
     /// Gives a place to an inode of `core` bytes with `tail` bytes behind it. One with a tail lies within a
     /// block as a whole: the tail has to, and so one read is enough for both.
-    pub(super) fn place(&mut self, core: u64, tail: u64) -> u64 {
+    pub(crate) fn place(&mut self, core: u64, tail: u64) -> u64 {
         let need = core + tail;
         let fitting = |(start, end): &(u64, u64)| start.next_multiple_of(SLOT) + need <= *end;
         let smallest = (0..self.gaps.len()).filter(|nth| fitting(&self.gaps[*nth])).min_by_key(|nth| {
@@ -61,7 +61,7 @@ impl Zone {
     }
 
     /// Gives out `count` whole blocks; returns the first.
-    pub(super) fn take_blocks(&mut self, count: u64) -> u64 {
+    pub(crate) fn take_blocks(&mut self, count: u64) -> u64 {
         let start = self.end.next_multiple_of(self.block_size);
         self.add_gap(self.end, start);
         self.end = start + count * self.block_size;
@@ -69,7 +69,7 @@ impl Zone {
     }
 
     /// Lets what follows start with a block of its own.
-    pub(super) fn finish_block(&mut self) {
+    pub(crate) fn finish_block(&mut self) {
         self.end = self.end.next_multiple_of(self.block_size);
         self.gaps.clear();
     }

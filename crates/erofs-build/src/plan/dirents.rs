@@ -19,7 +19,7 @@ fn names(tree: &Tree, dir: NodeId) -> impl Iterator<Item = (&[u8], NodeId)> {
 }
 
 /// Bytes of a directory's data. Every block but the last counts whole.
-pub(super) fn size(tree: &Tree, dir: NodeId, block_size: u64) -> u64 {
+pub(crate) fn size(tree: &Tree, dir: NodeId, block_size: u64) -> u64 {
     let mut full = 0;
     let mut used = 0;
     for (name, _) in names(tree, dir) {

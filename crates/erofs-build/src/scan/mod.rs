@@ -4,10 +4,12 @@
 //! that depends on names only. Everything is opened relative to its directory, and no symlink is followed.
 
 mod assemble;
+mod contents;
 mod dir;
 mod entry;
 mod exclude;
 mod holes;
+mod open_dirs;
 
 use std::collections::HashMap;
 use std::mem::MaybeUninit;
@@ -18,8 +20,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{RawDir, fstat};
 
-pub(crate) use dir::{open_directory, open_unseen};
-pub(crate) use entry::stamp;
 pub(crate) use exclude::Hidden;
 
 use crate::error::{Error, Result};

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::scan::open_directory;
+use super::dir::open_directory;
 use crate::tree::{NodeId, ROOT, Tree};
 
 /// More than this are never kept open.
@@ -11,12 +11,12 @@ const MAX_OPEN: usize = 64;
 /// The way from the root to the directory used last, as far as it is open. Batches follow the tree, so the
 /// next directory is mostly a sibling or a child.
 #[derive(Debug)]
-pub(super) struct Dirs<'a> {
+pub(super) struct OpenDirs<'a> {
     root: &'a OwnedFd,
     open: Vec<(NodeId, OwnedFd)>,
 }
 
-impl<'a> Dirs<'a> {
+impl<'a> OpenDirs<'a> {
     pub(super) fn new(root: &'a OwnedFd) -> Self {
         Self { root, open: Vec::new() }
     }

@@ -1,0 +1,100 @@
+//! The superblock.
+
+use erofs_format::features::{FeatureCompat, FeatureIncompat};
+use erofs_format::superblock::{SUPER_MAGIC_V1, SUPER_OFFSET, SuperBlock, checksum, checksum_len};
+use sha2::{Digest, Sha256};
+use zerocopy::IntoBytes;
+
+use crate::inode::split_address;
+use crate::kernel::Feature;
+use crate::options::BuildOptions;
+use crate::plan::{HEAD_END, Plan};
+use crate::tree::Tree;
+
+/// Writes superblock and prefix table into the head of the image, which starts at byte 0. Returns the UUID:
+/// the one given, or a digest of everything that is in the image, of which `hash` has the rest already.
+pub(crate) fn write(
+    options: &BuildOptions,
+    plan: &Plan,
+    tree: &Tree,
+    root_nid: u64,
+    blocks: u64,
+    hash: Option<Sha256>,
+    head: &mut [u8],
+) -> [u8; 16] {
+    let (table, _) = plan.areas.prefix_table();
+    put(head, HEAD_END, &table);
+    let mut superblock = superblock(options, plan, tree, root_nid, blocks);
+    let uuid = options.uuid.unwrap_or_else(|| digest_uuid(&superblock, plan, &table, hash));
+    superblock.uuid = uuid;
+    put(head, SUPER_OFFSET, superblock.as_bytes());
+    let start = usize::try_from(SUPER_OFFSET).unwrap_or(usize::MAX);
+    let length = usize::try_from(checksum_len(superblock.blkszbits)).unwrap_or(usize::MAX);
+    superblock.checksum = checksum(&head[start..start + length]).into();
+    put(head, SUPER_OFFSET, superblock.as_bytes());
+    uuid
+}
+
+fn put(head: &mut [u8], at: u64, what: &[u8]) {
+    let start = usize::try_from(at).unwrap_or(usize::MAX);
+    head[start..start + what.len()].copy_from_slice(what);
+}
+
+fn superblock(options: &BuildOptions, plan: &Plan, tree: &Tree, root_nid: u64, blocks: u64) -> SuperBlock {
+    let (_, prefixes) = plan.areas.prefix_table();
+    let mut compat = FeatureCompat::SB_CHKSUM | FeatureCompat::MTIME | FeatureCompat::XATTR_FILTER;
+    let mut incompat = FeatureIncompat::empty();
+    if prefixes > 0 {
+        compat |= FeatureCompat::PLAIN_XATTR_PFX;
+        incompat |= FeatureIncompat::XATTR_PREFIXES;
+    }
+    if plan.areas.fingerprint_prefix().is_some() {
+        compat |= FeatureCompat::ISHARE_XATTRS;
+    }
+    if plan.features.contains(&Feature::ChunkedFile) {
+        incompat |= FeatureIncompat::CHUNKED_FILE;
+    }
+    let (blocks_lo, blocks_hi) = split_address(blocks);
+    let mut rb = u16::try_from(root_nid).unwrap_or(u16::MAX);
+    let mut rootnid_8b = 0;
+    if plan.wide {
+        incompat |= FeatureIncompat::BIT48;
+        (rb, rootnid_8b) = (blocks_hi, root_nid);
+    }
+    let mut volume_name = [0; 16];
+    volume_name[..options.label.len()].copy_from_slice(&options.label);
+    SuperBlock {
+        magic: SUPER_MAGIC_V1.into(),
+        feature_compat: compat.bits().into(),
+        blkszbits: u8::try_from(options.block_size.trailing_zeros()).unwrap_or(0),
+        rb: rb.into(),
+        inos: (tree.nodes.len() as u64).into(),
+        epoch: plan.times.epoch.cast_unsigned().into(),
+        fixed_nsec: plan.times.fixed_nsec.into(),
+        blocks_lo: blocks_lo.into(),
+        xattr_blkaddr: u32::try_from(plan.shared_block).unwrap_or(u32::MAX).into(),
+        volume_name,
+        feature_incompat: incompat.bits().into(),
+        xattr_prefix_count: prefixes,
+        xattr_prefix_start: u32::try_from(HEAD_END / 4).unwrap_or(0).into(),
+        ishare_xattr_prefix_id: plan.areas.fingerprint_prefix().unwrap_or(0),
+        build_time: plan.times.build_time.into(),
+        rootnid_8b: rootnid_8b.into(),
+        ..SuperBlock::default()
+    }
+}
+
+/// A UUID of version 8 (RFC 9562) from the superblock before it has a UUID, the prefixes, the shared xattrs,
+/// and the digest of all inodes, directories and contents.
+fn digest_uuid(superblock: &SuperBlock, plan: &Plan, table: &[u8], hash: Option<Sha256>) -> [u8; 16] {
+    let mut hash = hash.unwrap_or_default();
+    hash.update(superblock.as_bytes());
+    hash.update(table);
+    hash.update(plan.areas.shared());
+    let digest: [u8; 32] = hash.finalize().into();
+    let mut uuid = [0; 16];
+    uuid.copy_from_slice(&digest[..16]);
+    uuid[6] = uuid[6] & 0x0f | 0x80;
+    uuid[8] = uuid[8] & 0x3f | 0x80;
+    uuid
+}
