@@ -3,7 +3,9 @@
 use std::io::Write;
 use std::time::Instant;
 
-use erofs_build::{BuildOptions, DirSource, Output, Phase, Progress, Silent, build};
+use erofs_build::{
+    BuildOptions, Compression, CompressionAlgorithm, DirSource, Output, Phase, Progress, Silent, build,
+};
 
 /// Says when each phase began.
 struct Clock(Instant);
@@ -33,6 +35,21 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if number("XATTRS") == Some(0) {
         options.xattrs = erofs_build::XattrPolicy::None;
     }
+    options.compression = match std::env::var("COMPRESS").ok().as_deref() {
+        Some("lz4") => Some(CompressionAlgorithm::Lz4),
+        Some("lz4hc") => Some(CompressionAlgorithm::Lz4Hc),
+        Some("lzma") => Some(CompressionAlgorithm::Lzma),
+        Some("deflate") => Some(CompressionAlgorithm::Deflate),
+        Some("zstd") => Some(CompressionAlgorithm::Zstd),
+        _ => None,
+    }
+    .map(|algorithm| Compression {
+        level: number("LEVEL").and_then(|level| i32::try_from(level).ok()),
+        cluster: number("CLUSTER").unwrap_or(65536),
+        fragments: number("FRAGMENTS") != Some(0),
+        inline: number("INLINE") == Some(1),
+        ..Compression::new(algorithm)
+    });
     let mut output = Output::create(image, true)?;
     output.set_durable(number("DURABLE") != Some(0));
     let clock = Clock(Instant::now());

@@ -69,7 +69,7 @@ pub(crate) fn build_with(
     target.write_at(plan.shared_block * block_size, plan.areas.shared())?;
     let mut report = count(options, &scanned, &plan, &packed);
     let root_nid = packed.nids.first().copied().unwrap_or_default();
-    report.uuid = superblock::write(options, &plan, tree, root_nid, packed.blocks, packed.hash, &mut head);
+    report.uuid = superblock::write(options, &plan, tree, root_nid, packed, &mut head);
     target.write_at(0, &head)?;
     target.set_len(report.bytes)?;
     options.check_cancelled()?;

@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::error::Result;
-use crate::inode::{InodeWriter, Said};
+use crate::inode::{Data, InodeWriter, Said};
 use crate::options::BuildOptions;
 use crate::output::Target;
 use crate::plan::{Directory, Group, Plan, dirents};
@@ -50,7 +50,7 @@ fn make(options: &BuildOptions, plan: &Plan, tree: &Tree, nids: &[u64], group: &
         let data = dirents::write(tree, *id, block_size, |node| nids[node as usize]);
         let (blocks, tail) = data.split_at(data.len() - shape.tail as usize);
         inode_bytes.clear();
-        writer.put(*id, shape, Said { block: *block, digest: None, tail }, &mut inode_bytes);
+        writer.put(*id, shape, Said { data: Data::From(*block), digest: None, tail }, &mut inode_bytes);
         put(*inode, &inode_bytes);
         put(block * block_size, blocks);
     }

@@ -10,6 +10,7 @@ use crate::kernel::Feature;
 use crate::options::BuildOptions;
 use crate::plan::{ChunkMap, Plan, dirents, stored_chunks};
 use crate::tree::{Kind, Node, NodeId, Regular, Tree};
+use crate::zmap::{Map, Tail};
 
 /// How an inode holds its data, and what room it takes.
 #[derive(Debug, Clone, Copy)]
@@ -23,7 +24,7 @@ pub(crate) struct Shape {
     pub(crate) tail: u32,
     /// The chunk size over the block size, as a power of two.
     pub(crate) chunk_bits: u8,
-    /// Bytes of inode, xattrs and chunk map.
+    /// Bytes of inode, xattrs and map.
     pub(crate) core: u64,
 }
 
@@ -40,12 +41,7 @@ impl Shape {
         };
         let blocks = size.div_ceil(block_size);
         let wide_address = plan.wide && !node.is_dir() && blocks > 0;
-        let extended = wide_address
-            || size > u64::from(u32::MAX)
-            || node.uid > u32::from(u16::MAX)
-            || node.gid > u32::from(u16::MAX)
-            || node.nlink > u32::from(u16::MAX)
-            || plan.times.compact(node.mtime).is_none();
+        let extended = wide_address || is_extended(plan, node, size);
         let core = if extended { 64 } else { 32 } + plan.xattr_size(node);
         let layout = DataLayout::FlatPlain;
         let mut shape = Self { layout, extended, size, blocks, tail: 0, chunk_bits: 0, core };
@@ -71,6 +67,25 @@ impl Shape {
         shape
     }
 
+    /// The shape of a file whose contents were compressed.
+    pub(crate) fn compressed(plan: &Plan, node: &Node, map: &Map<'_>) -> Self {
+        let size = map.size();
+        let extended = is_extended(plan, node, size);
+        let tail = match map.tail {
+            Tail::Inline { plen, .. } => plen.into(),
+            _ => 0,
+        };
+        Self {
+            layout: map.layout(),
+            extended,
+            size,
+            blocks: map.extents.iter().map(|extent| u64::from(extent.blocks)).sum(),
+            tail,
+            chunk_bits: 0,
+            core: map.core(if extended { 64 } else { 32 } + plan.xattr_size(node)),
+        }
+    }
+
     pub(crate) fn is_chunked(&self) -> bool {
         self.layout == DataLayout::ChunkBased
     }
@@ -86,14 +101,31 @@ impl Shape {
     }
 }
 
+/// Whether an inode of this size has to be an extended one.
+fn is_extended(plan: &Plan, node: &Node, size: u64) -> bool {
+    size > u64::from(u32::MAX)
+        || node.uid > u32::from(u16::MAX)
+        || node.gid > u32::from(u16::MAX)
+        || node.nlink > u32::from(u16::MAX)
+        || plan.times.compact(node.mtime).is_none()
+}
+
 /// What an inode says besides its [`Shape`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Said<'a> {
-    /// The first block of data, if there are blocks.
-    pub(crate) block: u64,
+    pub(crate) data: Data<'a>,
     pub(crate) digest: Option<&'a [u8; 32]>,
     /// The bytes beside the inode.
     pub(crate) tail: &'a [u8],
+}
+
+/// Where the blocks of an inode are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Data<'a> {
+    /// One after the other, from this one on.
+    From(u64),
+    /// Where the map says.
+    Mapped(Map<'a>),
 }
 
 /// Makes the bytes of inodes.
@@ -107,12 +139,24 @@ pub(crate) struct InodeWriter<'a> {
 impl InodeWriter<'_> {
     /// Appends an inode: itself, its xattrs, its chunk map, its tail.
     pub(crate) fn put(&self, id: NodeId, shape: &Shape, said: Said<'_>, out: &mut Vec<u8>) {
-        let node = self.tree.node(id);
+        self.put_node(id, self.tree.node(id), shape, said, out);
+    }
+
+    /// Appends the inode of a node that the tree need not have.
+    pub(crate) fn put_node(&self, id: NodeId, node: &Node, shape: &Shape, said: Said<'_>, out: &mut Vec<u8>) {
         let start = out.len();
-        self.put_head(id, node, shape, said.block, out);
+        let i_u = match said.data {
+            Data::From(block) => block,
+            Data::Mapped(_) => shape.blocks,
+        };
+        self.put_head(id, node, shape, i_u, out);
         self.plan.areas.write(node.xattrs, said.digest, 0, out);
-        if let (true, Kind::Regular(file)) = (shape.is_chunked(), &node.kind) {
-            self.put_chunks(file, shape, said.block, start, out);
+        match (said.data, &node.kind) {
+            (Data::Mapped(map), _) => map.put(start, out),
+            (Data::From(block), Kind::Regular(file)) if shape.is_chunked() => {
+                self.put_chunks(file, shape, block, start, out);
+            }
+            _ => {}
         }
         out.extend_from_slice(said.tail);
     }

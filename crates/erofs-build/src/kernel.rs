@@ -61,14 +61,35 @@ pub enum Feature {
     CompactTimes,
     /// A volume label of all 16 bytes.
     LongLabel,
+    /// LZ4.
+    Lz4,
+    /// Compressed clusters of more than a block.
+    BigClusters,
+    /// LZMA.
+    Lzma,
+    /// Compressed clusters beside inodes.
+    TailPacking,
+    /// Ends of files in the packed inode.
+    Fragments,
+    /// DEFLATE.
+    Deflate,
+    /// Zstandard.
+    Zstd,
 }
 
 impl Feature {
     /// The first Linux that reads it.
     pub fn since(self) -> KernelVersion {
         match self {
+            Self::Lz4 => KernelVersion(5, 4),
+            Self::BigClusters => KernelVersion(5, 13),
             Self::ChunkedFile => KernelVersion(5, 15),
+            Self::Lzma => KernelVersion(5, 16),
+            Self::TailPacking => KernelVersion(5, 17),
+            Self::Fragments => KernelVersion(6, 1),
             Self::SmallBlocks | Self::XattrPrefixes | Self::Fingerprints => KernelVersion(6, 4),
+            Self::Deflate => KernelVersion(6, 6),
+            Self::Zstd => KernelVersion(6, 10),
             Self::Addresses48 | Self::CompactTimes | Self::LongLabel => KernelVersion(6, 15),
         }
     }
@@ -83,6 +104,10 @@ impl Feature {
             Self::Addresses48 => "use larger blocks or split the tree",
             Self::CompactTimes => "keep times in extended inodes",
             Self::LongLabel => "give a label of at most 15 bytes",
+            Self::Lz4 | Self::Lzma | Self::Deflate | Self::Zstd => "compress with lz4, or not at all",
+            Self::BigClusters => "use clusters of one block",
+            Self::TailPacking => "keep last clusters in blocks of their own",
+            Self::Fragments => "build without fragments",
         }
     }
 }
@@ -97,6 +122,13 @@ impl fmt::Display for Feature {
             Self::Addresses48 => "48-bit addresses",
             Self::CompactTimes => "times in compact inodes",
             Self::LongLabel => "a 16-byte label",
+            Self::Lz4 => "LZ4 clusters",
+            Self::BigClusters => "clusters of more than a block",
+            Self::Lzma => "LZMA clusters",
+            Self::TailPacking => "clusters beside inodes",
+            Self::Fragments => "fragments",
+            Self::Deflate => "DEFLATE clusters",
+            Self::Zstd => "Zstandard clusters",
         })
     }
 }

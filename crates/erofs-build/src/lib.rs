@@ -25,6 +25,7 @@
 #![forbid(unsafe_code)]
 
 mod build;
+mod compress;
 mod directories;
 mod error;
 mod inode;
@@ -42,11 +43,13 @@ mod superblock;
 mod times;
 mod tree;
 mod xattr;
+mod zmap;
 
 #[cfg(test)]
 mod wide_tests;
 
 pub use build::build;
+pub use compress::{Compression, CompressionAlgorithm};
 pub use error::{Error, ErrorKind, Result};
 pub use kernel::{Feature, KernelVersion};
 pub use options::{

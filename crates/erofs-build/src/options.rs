@@ -4,8 +4,10 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::compress::Compression;
 use crate::error::{Error, Result};
 use crate::kernel::{Feature, KernelVersion};
+use crate::tree::Regular;
 
 /// The xattr that carries a fingerprint, as mkfs.erofs names it. It belongs to no namespace, so no
 /// `listxattr` shows it.
@@ -59,6 +61,8 @@ pub struct BuildOptions {
     /// Longest tail of a regular file that is kept beside its inode, in bytes; 0 keeps none there. Without a
     /// number it is a block divided by [`DEFAULT_INLINE_PART`].
     pub inline_tail: Option<u32>,
+    /// How contents are compressed; without it they are stored as they are.
+    pub compression: Option<Compression>,
     /// Threads that read and hash; without a number, one per CPU that this process may use.
     pub threads: Option<NonZeroUsize>,
     /// Set it from anywhere and the build ends soon with [`Error::Cancelled`].
@@ -82,6 +86,7 @@ impl Default for BuildOptions {
             excludes: Vec::new(),
             holes: true,
             inline_tail: None,
+            compression: None,
             threads: None,
             cancel: Arc::new(AtomicBool::new(false)),
         }
@@ -166,6 +171,10 @@ impl BuildOptions {
         for (name, map) in [("uid-map", &self.owners.uid_map), ("gid-map", &self.owners.gid_map)] {
             check_map(name, map)?;
         }
+        if let Some(compression) = &self.compression {
+            compression.check(self.block_size)?;
+            compression.features(self.block_size).try_for_each(|feature| self.require(feature))?;
+        }
         if self.block_size < 4096 {
             self.require(Feature::SmallBlocks)?;
         }
@@ -179,6 +188,12 @@ impl BuildOptions {
             self.require(Feature::XattrPrefixes)?;
         }
         Ok(())
+    }
+
+    /// Whether a file is to be compressed. One that is mostly holes is not: there would be no end to zeros.
+    pub(crate) fn compresses(&self, file: &Regular) -> bool {
+        let is_mostly_holes = file.size >> 30 > 0 && file.size / 64 > file.stored_bytes();
+        self.compression.is_some() && !is_mostly_holes
     }
 
     pub(crate) fn longest_tail(&self) -> u64 {

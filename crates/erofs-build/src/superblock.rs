@@ -8,7 +8,8 @@ use zerocopy::IntoBytes;
 use crate::inode::split_address;
 use crate::kernel::Feature;
 use crate::options::BuildOptions;
-use crate::plan::{HEAD_END, Plan};
+use crate::pack::Packed;
+use crate::plan::{HEAD_END, Plan, compression_record};
 use crate::tree::Tree;
 
 /// Writes superblock and prefix table into the head of the image, which starts at byte 0. Returns the UUID:
@@ -18,14 +19,14 @@ pub(crate) fn write(
     plan: &Plan,
     tree: &Tree,
     root_nid: u64,
-    blocks: u64,
-    hash: Option<Sha256>,
+    packed: Packed,
     head: &mut [u8],
 ) -> [u8; 16] {
     let (table, _) = plan.areas.prefix_table();
-    put(head, HEAD_END, &table);
-    let mut superblock = superblock(options, plan, tree, root_nid, blocks);
-    let uuid = options.uuid.unwrap_or_else(|| digest_uuid(&superblock, plan, &table, hash));
+    put(head, HEAD_END, &compression_record(options));
+    put(head, plan.table_at, &table);
+    let mut superblock = superblock(options, plan, tree, root_nid, &packed);
+    let uuid = options.uuid.unwrap_or_else(|| digest_uuid(&superblock, plan, &table, packed.hash));
     superblock.uuid = uuid;
     put(head, SUPER_OFFSET, superblock.as_bytes());
     let start = usize::try_from(SUPER_OFFSET).unwrap_or(usize::MAX);
@@ -40,7 +41,13 @@ fn put(head: &mut [u8], at: u64, what: &[u8]) {
     head[start..start + what.len()].copy_from_slice(what);
 }
 
-fn superblock(options: &BuildOptions, plan: &Plan, tree: &Tree, root_nid: u64, blocks: u64) -> SuperBlock {
+fn superblock(
+    options: &BuildOptions,
+    plan: &Plan,
+    tree: &Tree,
+    root_nid: u64,
+    packed: &Packed,
+) -> SuperBlock {
     let (_, prefixes) = plan.areas.prefix_table();
     let mut compat = FeatureCompat::SB_CHKSUM | FeatureCompat::MTIME | FeatureCompat::XATTR_FILTER;
     let mut incompat = FeatureIncompat::empty();
@@ -54,7 +61,22 @@ fn superblock(options: &BuildOptions, plan: &Plan, tree: &Tree, root_nid: u64, b
     if plan.features.contains(&Feature::ChunkedFile) {
         incompat |= FeatureIncompat::CHUNKED_FILE;
     }
-    let (blocks_lo, blocks_hi) = split_address(blocks);
+    let mut u1 = 0;
+    if let Some(how) = &options.compression {
+        incompat |= FeatureIncompat::LZ4_0PADDING;
+        u1 = u16::MAX; // lz4_max_distance
+        if how.needs_record(options.block_size) {
+            incompat |= FeatureIncompat::COMPR_CFGS;
+            u1 = 1 << how.algorithm() as u16;
+        }
+        if how.inline {
+            incompat |= FeatureIncompat::ZTAILPACKING;
+        }
+        if packed.packed_nid.is_some() {
+            incompat |= FeatureIncompat::FRAGMENTS;
+        }
+    }
+    let (blocks_lo, blocks_hi) = split_address(packed.blocks);
     let mut rb = u16::try_from(root_nid).unwrap_or(u16::MAX);
     let mut rootnid_8b = 0;
     if plan.wide {
@@ -75,8 +97,10 @@ fn superblock(options: &BuildOptions, plan: &Plan, tree: &Tree, root_nid: u64, b
         xattr_blkaddr: u32::try_from(plan.shared_block).unwrap_or(u32::MAX).into(),
         volume_name,
         feature_incompat: incompat.bits().into(),
+        u1: u1.into(),
         xattr_prefix_count: prefixes,
-        xattr_prefix_start: u32::try_from(HEAD_END / 4).unwrap_or(0).into(),
+        packed_nid: packed.packed_nid.unwrap_or_default().into(),
+        xattr_prefix_start: u32::try_from(plan.table_at / 4).unwrap_or(0).into(),
         ishare_xattr_prefix_id: plan.areas.fingerprint_prefix().unwrap_or(0),
         build_time: plan.times.build_time.into(),
         rootnid_8b: rootnid_8b.into(),

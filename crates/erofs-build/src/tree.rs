@@ -68,6 +68,13 @@ pub(crate) struct Regular {
     pub(crate) stamp: Stamp,
 }
 
+impl Regular {
+    /// Bytes that are not in holes.
+    pub(crate) fn stored_bytes(&self) -> u64 {
+        self.data.as_deref().map_or(self.size, |data| data.iter().map(|part| part.end - part.start).sum())
+    }
+}
+
 /// A part of a file that holds data: from `start` to before `end`, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Segment {

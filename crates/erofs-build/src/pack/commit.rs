@@ -1,15 +1,23 @@
 //! Gives addresses, in order: what a job made gets its blocks, and its inodes join those that wait.
 
+use std::mem::take;
+
+use erofs_format::compression::Algorithm;
 use sha2::{Digest, Sha256};
 
+use super::content::Gathered;
 use super::ordered::Commit;
+use super::packed::PackedInode;
 use super::runs::Waiting;
-use super::work::{Item, Made};
+use super::work::{Ending, Item, Made, MadeOf, Stored, Task};
 use super::writer::Buffers;
 use super::{Job, Packed};
+use crate::compress::Compression;
 use crate::error::Result;
-use crate::inode::{InodeWriter, Said};
-use crate::plan::{Batch, MAX_BLOCK, too_large};
+use crate::inode::{Data, InodeWriter, Said, Shape};
+use crate::plan::{MAX_BLOCK, too_large};
+use crate::tree::{Kind, Node, NodeId, Regular, Stamp};
+use crate::zmap::{Extent, Map, Tail};
 
 /// The image as far as it has addresses.
 pub(super) struct Committer<'a> {
@@ -17,14 +25,25 @@ pub(super) struct Committer<'a> {
     buffers: Buffers,
     /// The first block that nobody has.
     end: u64,
-    /// Where the contents of the large file start whose parts are coming in.
-    large: u64,
+    /// The large file whose parts are coming in.
+    large: Option<Large>,
+    packed: PackedInode,
+    /// Contents of the packed inode that wait for the end of the large file, whose blocks have to lie together.
+    held: Vec<(Vec<Extent>, Gathered)>,
     waiting: Waiting,
-    /// The number of every node's inode; directories have theirs from the plan.
+    /// The number of every node's inode, directories having theirs from the plan, and of the packed inode.
     nids: Vec<u64>,
     content_blocks: u64,
     /// Of everything in the image, in order, if the UUID is a digest.
     hash: Option<Sha256>,
+}
+
+/// What is known of a file of which not all parts are there.
+#[derive(Debug, Default)]
+struct Large {
+    /// Its first block.
+    block: u64,
+    extents: Vec<Extent>,
 }
 
 impl<'a> Committer<'a> {
@@ -33,11 +52,21 @@ impl<'a> Committer<'a> {
         for directory in &job.plan.directories {
             nids[directory.id as usize] = nid(directory.inode);
         }
+        let mut packed = PackedInode::default();
+        let (table, prefixes) = job.plan.areas.prefix_table();
+        if prefixes > 0 && job.options.compression.as_ref().is_some_and(|how| how.fragments) {
+            // Kernels before 6.17 look for the table in the packed inode, if there is one, at the place where
+            // it is on the device.
+            packed.add(&vec![0; usize::try_from(job.plan.table_at).unwrap_or(0)]);
+            packed.add(&table);
+        }
         Self {
             job,
             buffers,
             end: job.plan.content_block,
-            large: 0,
+            large: None,
+            packed,
+            held: Vec::new(),
             waiting: Waiting::default(),
             nids,
             content_blocks: 0,
@@ -45,36 +74,131 @@ impl<'a> Committer<'a> {
         }
     }
 
-    pub(super) fn packed(self) -> Packed {
+    pub(super) fn packed(mut self) -> Packed {
+        let packed_nid = if self.nids.len() > self.job.tree.nodes.len() { self.nids.pop() } else { None };
         let Self { nids, end, content_blocks, hash, .. } = self;
-        Packed { nids, blocks: end, content_blocks, hash }
+        Packed { nids, packed_nid, blocks: end, content_blocks, hash }
     }
 
     fn block_size(&self) -> u64 {
         self.job.options.block_size.into()
     }
 
-    fn item(&mut self, item: &Item, tails: &[u8]) {
-        if item.is_first {
-            self.large = self.end;
+    /// Writes contents where the image ends.
+    fn write(&mut self, content: Gathered) {
+        let mut at = self.end * self.block_size();
+        for buffer in content.full.into_iter().chain([content.last]) {
+            let length = buffer.len() as u64;
+            self.buffers.write(at, buffer);
+            at += length;
         }
-        self.end += item.blocks;
-        self.content_blocks += item.blocks;
-        if !item.is_last {
+        let end = at.div_ceil(self.block_size());
+        self.content_blocks += end - self.end;
+        self.end = end;
+    }
+
+    /// An item whose blocks start at `block`; those of its extents count from `base`.
+    fn item(&mut self, item: Item, block: u64, base: u64, tails: &[u8], fragments: &[u8]) {
+        let Item { id, stored, digest, is_first, is_last, .. } = item;
+        let mut large = if is_first {
+            Large { block, extents: Vec::new() }
+        } else {
+            self.large.take().unwrap_or_default()
+        };
+        if let Stored::Compressed { extents, .. } = &stored {
+            large
+                .extents
+                .extend(extents.iter().map(|extent| Extent { block: extent.block + base, ..*extent }));
+        }
+        if !is_last {
+            self.large = Some(large);
             return;
         }
-        let digest = item.digest.as_ref();
         if let Some(hash) = &mut self.hash {
-            hash.update(digest.map_or(&[][..], |digest| &digest[..]));
+            hash.update(digest.as_ref().map_or(&[][..], |digest| &digest[..]));
         }
-        let writer = InodeWriter {
-            plan: self.job.plan,
-            tree: self.job.tree,
-            block_size: self.job.options.block_size.into(),
+        let digest = digest.as_ref().filter(|_| self.job.options.fingerprint);
+        let (plan, tree) = (self.job.plan, self.job.tree);
+        let writer = InodeWriter { plan, tree, block_size: self.block_size() };
+        match stored {
+            Stored::Plain { shape, tail } => {
+                let tail = tails.get(tail).unwrap_or_default();
+                let said = Said { data: Data::From(large.block), digest, tail };
+                self.waiting.add(id, &shape, |out| writer.put(id, &shape, said, out));
+            }
+            Stored::Compressed { end, .. } => {
+                let (map_tail, tail) = match end {
+                    Ending::Nothing => (Tail::Nothing, &[][..]),
+                    Ending::Fragment(range) => {
+                        let bytes = fragments.get(range).unwrap_or_default();
+                        let at = self.packed.add(bytes);
+                        (Tail::Fragment { llen: bytes.len() as u64, offset: at.start }, &[][..])
+                    }
+                    Ending::Inline { tail, llen, is_coded } => {
+                        let bytes = tails.get(tail).unwrap_or_default();
+                        let plen = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
+                        (Tail::Inline { llen, plen, is_coded }, bytes)
+                    }
+                };
+                let map = self.map(&large.extents, map_tail);
+                let shape = Shape::compressed(plan, tree.node(id), &map);
+                let said = Said { data: Data::Mapped(map), digest, tail };
+                self.waiting.add(id, &shape, |out| writer.put(id, &shape, said, out));
+            }
+        }
+    }
+
+    fn map<'b>(&self, extents: &'b [Extent], tail: Tail) -> Map<'b> {
+        let options = self.job.options;
+        let how = options.compression.as_ref();
+        Map {
+            extents,
+            tail,
+            algorithm: how.map_or(Algorithm::Lz4, Compression::algorithm),
+            is_big: how.is_some_and(|how| how.cluster > options.block_size),
+            block_bits: options.block_size.trailing_zeros(),
+        }
+    }
+
+    /// Puts contents of the packed inode into place.
+    fn release(&mut self) {
+        if self.large.is_some() {
+            return;
+        }
+        for (extents, content) in take(&mut self.held) {
+            let base = self.end;
+            self.packed
+                .extents
+                .extend(extents.iter().map(|extent| Extent { block: extent.block + base, ..*extent }));
+            self.write(content);
+        }
+    }
+
+    /// Makes the inode of the packed inode, which comes last.
+    fn packed_inode(&mut self) {
+        let PackedInode { extents, .. } = take(&mut self.packed);
+        if extents.is_empty() {
+            return;
+        }
+        let id = NodeId::try_from(self.nids.len()).unwrap_or(NodeId::MAX);
+        let (plan, tree) = (self.job.plan, self.job.tree);
+        let node = Node {
+            entry: 0,
+            uid: 0,
+            gid: 0,
+            nlink: 1,
+            mtime: (plan.times.epoch, plan.times.fixed_nsec),
+            permissions: 0,
+            xattrs: 0,
+            // Its size is that of the map; as a file without content it carries no fingerprint.
+            kind: Kind::Regular(Regular { size: 0, data: None, stamp: Stamp { dev: 0, mtime: (0, 0) } }),
         };
-        let digest = digest.filter(|_| self.job.options.fingerprint);
-        let said = Said { block: self.large, digest, tail: tails.get(item.tail.clone()).unwrap_or_default() };
-        self.waiting.add(item.id, &item.shape, |out| writer.put(item.id, &item.shape, said, out));
+        let map = self.map(&extents, Tail::Nothing);
+        let shape = Shape::compressed(plan, &node, &map);
+        let writer = InodeWriter { plan, tree, block_size: self.block_size() };
+        let said = Said { data: Data::Mapped(map), digest: None, tail: &[] };
+        self.nids.push(0);
+        self.waiting.add(id, &shape, |out| writer.put_node(id, &node, &shape, said, out));
     }
 
     /// Gives the inodes that wait their places.
@@ -97,27 +221,36 @@ impl<'a> Committer<'a> {
 }
 
 impl Commit for Committer<'_> {
-    type Job = Batch;
+    type Job = Task;
     type Made = Made;
 
-    fn commit(&mut self, made: Made) -> Result<Option<Batch>> {
-        let Made { items, content, tails } = made;
-        let mut at = self.end * self.block_size();
-        for buffer in content.full.into_iter().chain([content.last]) {
-            let length = buffer.len() as u64;
-            self.buffers.write(at, buffer);
-            at += length;
+    fn commit(&mut self, made: Made) -> Result<Option<Task>> {
+        let Made { what, content } = made;
+        match what {
+            MadeOf::Packed(extents) => self.held.push((extents, content)),
+            MadeOf::Batch { items, tails, fragments } => {
+                let base = self.end;
+                self.write(content);
+                let mut block = base;
+                for item in items {
+                    let blocks = item.blocks;
+                    self.item(item, block, base, &tails, &fragments);
+                    block += blocks;
+                }
+            }
         }
-        for item in &items {
-            self.item(item, &tails);
-        }
-        if self.waiting.is_full() {
+        self.release();
+        if self.large.is_none() && self.waiting.is_full() {
             self.lay_out()?;
         }
-        Ok(None)
+        Ok(self.packed.task(false))
     }
 
-    fn finish(&mut self) -> Result<Option<Batch>> {
+    fn finish(&mut self) -> Result<Option<Task>> {
+        if let Some(rest) = self.packed.task(true) {
+            return Ok(Some(rest));
+        }
+        self.packed_inode();
         self.lay_out()?;
         Ok(None)
     }

@@ -8,7 +8,7 @@ use super::writer::{BUFFER, Buffers};
 #[derive(Debug)]
 pub(super) struct Content<'a> {
     buffers: &'a Buffers,
-    block_size: u64,
+    block_size: usize,
     full: Vec<Vec<u8>>,
     last: Vec<u8>,
     /// Bytes of the last buffer that are filled.
@@ -23,13 +23,13 @@ pub(super) struct Gathered {
 }
 
 impl<'a> Content<'a> {
-    pub(super) fn new(buffers: &'a Buffers, block_size: u64) -> Self {
+    pub(super) fn new(buffers: &'a Buffers, block_size: usize) -> Self {
         Self { buffers, block_size, full: Vec::new(), last: Vec::new(), used: 0 }
     }
 
     /// Blocks so far, the one that was begun among them.
     pub(super) fn blocks(&self) -> u64 {
-        ((self.full.len() * BUFFER + self.used) as u64).div_ceil(self.block_size)
+        (self.full.len() * BUFFER + self.used).div_ceil(self.block_size) as u64
     }
 
     /// Room for at most `wanted` bytes, and at least one unless `wanted` is 0.
@@ -61,6 +61,16 @@ impl<'a> Content<'a> {
         }
     }
 
+    pub(super) fn zeros(&mut self, mut length: usize) {
+        while length > 0 {
+            let room = self.room(length as u64);
+            room.fill(0);
+            let done = room.len();
+            self.filled(done);
+            length -= done;
+        }
+    }
+
     /// Hashes the last `length` bytes.
     pub(super) fn hash_last(&self, length: u64, hash: &mut Sha256) {
         let total = self.full.len() * BUFFER + self.used;
@@ -76,12 +86,9 @@ impl<'a> Content<'a> {
     /// Fills the block that was begun with zeros.
     pub(super) fn pad(&mut self) {
         // The buffer is a whole number of blocks, so the block's rest is in it.
-        let over = self.used as u64 % self.block_size;
+        let over = self.used % self.block_size;
         if over > 0 {
-            let room = self.room(self.block_size - over);
-            room.fill(0);
-            let length = room.len();
-            self.filled(length);
+            self.zeros(self.block_size - over);
         }
     }
 

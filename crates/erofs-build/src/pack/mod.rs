@@ -6,9 +6,11 @@
 //! What is under way has a bound whatever the files' sizes, and so has the memory.
 
 mod chain;
+mod clusters;
 mod commit;
 mod content;
 mod ordered;
+mod packed;
 mod runs;
 mod work;
 mod writer;
@@ -26,7 +28,7 @@ use crate::source::Contents;
 use crate::tree::Tree;
 use chain::Chain;
 use commit::Committer;
-use work::Packer;
+use work::{Packer, Task};
 
 /// What a build works on.
 #[derive(Clone, Copy)]
@@ -42,6 +44,8 @@ pub(crate) struct Job<'a> {
 pub(crate) struct Packed {
     /// The number of every node's inode.
     pub(crate) nids: Vec<u64>,
+    /// That of the packed inode, if there is one.
+    pub(crate) packed_nid: Option<u64>,
     /// Blocks of the image, and those of them that hold contents.
     pub(crate) blocks: u64,
     pub(crate) content_blocks: u64,
@@ -53,7 +57,7 @@ pub(crate) struct Packed {
 pub(crate) fn pack(job: Job<'_>, target: &Target, threads: usize) -> Result<Packed> {
     let stop = AtomicBool::new(false);
     let (buffers, writing) = writer::new();
-    let batches = Batches::new(job.options, job.plan, job.tree);
+    let batches = Batches::new(job.options, job.plan, job.tree).map(Task::Batch);
     let committer = Committer::new(job, buffers.clone());
     let packer = Packer { job, buffers, chain: Chain::default(), stop: &stop };
     let (packed, written) = std::thread::scope(|scope| {

@@ -22,7 +22,7 @@ pub(super) trait Stages: Sync {
     /// What one thread keeps from job to job.
     type Scratch;
 
-    fn scratch(&self) -> Self::Scratch;
+    fn scratch(&self) -> Result<Self::Scratch>;
 
     /// Does a job; many at the same time.
     fn work(&self, job: Self::Job, scratch: &mut Self::Scratch) -> Result<Self::Made>;
@@ -121,7 +121,10 @@ where
 
     fn work(&self) {
         let _bell = Bell(self);
-        let mut scratch = self.stages.scratch();
+        let mut scratch = match self.stages.scratch() {
+            Ok(scratch) => scratch,
+            Err(error) => return self.fail(0, error),
+        };
         while let Some((number, job)) = self.next() {
             match self.stages.work(job, &mut scratch) {
                 Ok(made) => self.commit(number, made),
@@ -251,7 +254,9 @@ mod tests {
         type Made = u64;
         type Scratch = ();
 
-        fn scratch(&self) {}
+        fn scratch(&self) -> Result<()> {
+            Ok(())
+        }
 
         fn work(&self, job: u64, (): &mut ()) -> Result<u64> {
             std::thread::sleep(Duration::from_micros(job * 7919 % 300));

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::Job;
 use super::chain::Chain;
+use super::clusters::{End, Filler, SAMPLE};
 use super::content::{Content, Gathered};
 use super::ordered::Stages;
 use super::writer::Buffers;
@@ -14,32 +15,66 @@ use crate::error::{Error, Result};
 use crate::inode::Shape;
 use crate::plan::{Batch, Part, has_content, parts};
 use crate::source::{self, ContentReader};
-use crate::tree::{Kind, NodeId};
+use crate::tree::{Kind, NodeId, Regular};
+use crate::zmap::{Extent, Map};
 
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
+/// What there is to do.
+#[derive(Debug)]
+pub(super) enum Task {
+    Batch(Batch),
+    /// Compress the next bytes of the packed inode.
+    Packed(Vec<u8>),
+}
 
 /// What a job made.
 #[derive(Debug)]
 pub(super) struct Made {
-    pub(super) items: Vec<Item>,
-    /// The blocks of the items, one after the other.
+    pub(super) what: MadeOf,
+    /// The blocks of everything, one after the other.
     pub(super) content: Gathered,
-    /// The tails of the items.
-    pub(super) tails: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub(super) enum MadeOf {
+    Batch {
+        items: Vec<Item>,
+        /// What the items have beside their inodes.
+        tails: Vec<u8>,
+        /// What they have in the packed inode.
+        fragments: Vec<u8>,
+    },
+    Packed(Vec<Extent>),
 }
 
 /// What was made of a node, or of a part of a large file.
 #[derive(Debug)]
 pub(super) struct Item {
     pub(super) id: NodeId,
-    pub(super) shape: Shape,
     pub(super) blocks: u64,
-    /// Where in the job's tails its own is.
-    pub(super) tail: Range<usize>,
+    pub(super) stored: Stored,
     /// The digest of the whole file, once its last part is there.
     pub(super) digest: Option<[u8; 32]>,
     pub(super) is_first: bool,
     pub(super) is_last: bool,
+}
+
+/// How an item is stored.
+#[derive(Debug)]
+pub(super) enum Stored {
+    /// As it is; `tail` says where in the job's tails its own is.
+    Plain { shape: Shape, tail: Range<usize> },
+    /// In clusters, whose blocks count from the start of the job's content.
+    Compressed { extents: Vec<Extent>, end: Ending },
+}
+
+/// Where the end of a compressed file is, as a place in what the job made.
+#[derive(Debug, Clone)]
+pub(super) enum Ending {
+    Nothing,
+    Fragment(Range<usize>),
+    Inline { tail: Range<usize>, llen: u64, is_coded: bool },
 }
 
 /// Does the jobs of a build.
@@ -50,21 +85,44 @@ pub(super) struct Packer<'a> {
     pub(super) stop: &'a AtomicBool,
 }
 
-impl<'a> Stages for Packer<'a> {
-    type Job = Batch;
-    type Made = Made;
-    type Scratch = Box<dyn ContentReader + 'a>;
+/// What a thread keeps from job to job.
+pub(super) struct Tools<'a> {
+    reader: Box<dyn ContentReader + 'a>,
+    filler: Option<Filler>,
+}
 
-    fn scratch(&self) -> Self::Scratch {
-        self.job.contents.reader(self.job.tree)
+impl<'a> Stages for Packer<'a> {
+    type Job = Task;
+    type Made = Made;
+    type Scratch = Tools<'a>;
+
+    fn scratch(&self) -> Result<Tools<'a>> {
+        let Job { options, contents, tree, .. } = self.job;
+        let filler = options.compression.as_ref().map(|how| Filler::new(how, options.block_size));
+        Ok(Tools { reader: contents.reader(tree), filler: filler.transpose()? })
     }
 
-    fn work(&self, batch: Batch, reader: &mut Self::Scratch) -> Result<Made> {
-        let block_size = u64::from(self.job.options.block_size);
+    fn work(&self, task: Task, tools: &mut Tools<'a>) -> Result<Made> {
+        let mut content = Content::new(&self.buffers, self.job.options.block_size as usize);
+        if let Some(filler) = &mut tools.filler {
+            filler.restart();
+        }
+        let batch = match (task, &mut tools.filler) {
+            (Task::Batch(batch), _) => batch,
+            (Task::Packed(bytes), Some(filler)) => {
+                let mut extents = Vec::new();
+                filler.fill(&bytes, End::Cluster, &mut content, &mut extents)?;
+                return Ok(Made { what: MadeOf::Packed(extents), content: content.gathered() });
+            }
+            (Task::Packed(_), None) => return Err(Error::Cancelled),
+        };
         let mut making = Making {
             packer: self,
-            content: Content::new(&self.buffers, block_size),
+            content,
+            filler: tools.filler.as_mut(),
+            raw: Vec::new(),
             tails: Vec::new(),
+            fragments: Vec::new(),
             items: Vec::new(),
         };
         match batch {
@@ -76,7 +134,7 @@ impl<'a> Stages for Packer<'a> {
                         self.check()?;
                         files += 1;
                     }
-                    bytes += making.node(id, &mut **reader)?;
+                    bytes += making.node(id, &mut *tools.reader)?;
                 }
                 self.job.progress.advance(files, bytes);
             }
@@ -84,12 +142,12 @@ impl<'a> Stages for Packer<'a> {
                 self.check()?;
                 let bytes = part.stored.end - part.stored.start;
                 let is_last = part.all.end == shape.size;
-                making.part(id, shape, &part, &mut **reader)?;
+                making.part(id, shape, &part, &mut *tools.reader)?;
                 self.job.progress.advance(u64::from(is_last), bytes);
             }
         }
-        let Making { content, tails, items, .. } = making;
-        Ok(Made { items, content: content.gathered(), tails })
+        let Making { content, tails, fragments, items, .. } = making;
+        Ok(Made { what: MadeOf::Batch { items, tails, fragments }, content: content.gathered() })
     }
 }
 
@@ -121,7 +179,11 @@ impl Packer<'_> {
 struct Making<'a, 'b> {
     packer: &'a Packer<'b>,
     content: Content<'a>,
+    filler: Option<&'a mut Filler>,
+    /// The bytes that are being compressed.
+    raw: Vec<u8>,
     tails: Vec<u8>,
+    fragments: Vec<u8>,
     items: Vec<Item>,
 }
 
@@ -129,67 +191,157 @@ impl Making<'_, '_> {
     /// A whole node; returns how many bytes of it were read.
     fn node(&mut self, id: NodeId, reader: &mut dyn ContentReader) -> Result<u64> {
         let Job { options, plan, tree, .. } = self.packer.job;
-        let block_size = u64::from(options.block_size);
         let node = tree.node(id);
-        let shape = Shape::of(options, plan, tree, id);
-        let (blocks, tail) = (self.content.blocks(), self.tails.len());
+        let (before, tail) = (self.content.blocks(), self.tails.len());
         let mut digest = None;
-        match &node.kind {
+        let stored = match &node.kind {
             Kind::Regular(file) if file.size > 0 => {
                 let open = reader.open(id)?;
-                let mut hash = self.packer.wants_digests().then(Sha256::new);
-                for part in parts(tree, id, shape, block_size) {
-                    self.read(&*open, &part, &shape)?;
-                    if let Some(hash) = &mut hash {
-                        self.hash(&part, &shape, hash)?;
-                    }
-                    self.content.pad();
-                }
+                let stored;
+                (stored, digest) = if self.is_compressed(file, &*open)? {
+                    self.compressed_file(id, file, &*open)?
+                } else {
+                    self.plain_file(id, &*open)?
+                };
                 open.check()?;
-                digest = hash.map(|hash| hash.finalize().into());
+                stored
             }
-            Kind::Symlink(target) => {
-                let (blocks, rest) = target.split_at(target.len() - shape.tail as usize);
-                self.content.put(blocks);
-                self.content.pad();
-                self.tails.extend_from_slice(rest);
+            kind => {
+                let shape = Shape::of(options, plan, tree, id);
+                if let Kind::Symlink(target) = kind {
+                    let (blocks, rest) = target.split_at(target.len() - shape.tail as usize);
+                    self.content.put(blocks);
+                    self.content.pad();
+                    self.tails.extend_from_slice(rest);
+                }
+                Stored::Plain { shape, tail: tail..self.tails.len() }
             }
-            _ => {}
+        };
+        let blocks = self.content.blocks() - before;
+        self.items.push(Item { id, blocks, stored, digest, is_first: true, is_last: true });
+        Ok(if let Kind::Regular(file) = &node.kind { file.stored_bytes() } else { 0 })
+    }
+
+    fn plain_file(&mut self, id: NodeId, open: &dyn source::Content) -> Result<(Stored, Option<[u8; 32]>)> {
+        let Job { options, plan, tree, .. } = self.packer.job;
+        let shape = Shape::of(options, plan, tree, id);
+        let tail = self.tails.len();
+        let mut hash = self.packer.wants_digests().then(Sha256::new);
+        for part in parts(tree, id, shape, options.block_size.into()) {
+            self.read(open, &part, &shape)?;
+            if let Some(hash) = &mut hash {
+                self.hash(&part, &shape, hash)?;
+            }
+            self.content.pad();
         }
-        self.items.push(Item {
-            id,
-            shape,
-            blocks: self.content.blocks() - blocks,
-            tail: tail..self.tails.len(),
-            digest,
-            is_first: true,
-            is_last: true,
-        });
-        Ok(if has_content(node) { shape.content(block_size) } else { 0 })
+        let stored = Stored::Plain { shape, tail: tail..self.tails.len() };
+        Ok((stored, hash.map(|hash| hash.finalize().into())))
+    }
+
+    fn compressed_file(
+        &mut self,
+        id: NodeId,
+        file: &Regular,
+        open: &dyn source::Content,
+    ) -> Result<(Stored, Option<[u8; 32]>)> {
+        self.read_raw(open, 0..file.size)?;
+        let digest = self.packer.wants_digests().then(|| Sha256::digest(&self.raw).into());
+        let stored = self.compress(id, file, true)?;
+        Ok((stored, digest))
     }
 
     /// A part of a large file, alone in its job.
     fn part(&mut self, id: NodeId, shape: Shape, part: &Part, reader: &mut dyn ContentReader) -> Result<()> {
+        let Job { tree, .. } = self.packer.job;
+        let Kind::Regular(file) = &tree.node(id).kind else { return Ok(()) };
         let open = reader.open(id)?;
-        self.read(&*open, part, &shape)?;
+        let is_compressed = self.is_compressed(file, &*open)?;
+        let is_last = part.all.end == shape.size;
+        let mut plain = part.clone();
+        if is_compressed {
+            self.read_raw(&*open, part.all.clone())?;
+        } else {
+            // Where compression was wanted but is not worth it, the parts are cut for it all the same.
+            plain.stored.end =
+                plain.stored.end.min(shape.size - u64::from(shape.tail)).max(plain.stored.start);
+            self.read(&*open, &plain, &shape)?;
+        }
         open.check()?;
         let packer = self.packer;
         let mut digest = None;
         if packer.wants_digests() {
-            let add = |hash: &mut Sha256| self.hash(part, &shape, hash);
+            let add = |hash: &mut Sha256| {
+                if is_compressed {
+                    hash.update(&self.raw);
+                    return Ok(());
+                }
+                self.hash(&plain, &shape, hash)
+            };
             digest = packer.chain.add(id, part.all.clone(), shape.size, packer.stop, add)?;
         }
-        self.content.pad();
-        self.items.push(Item {
-            id,
-            shape,
-            blocks: self.content.blocks(),
-            tail: 0..self.tails.len(),
-            digest,
-            is_first: part.all.start == 0,
-            is_last: part.all.end == shape.size,
-        });
+        let stored = if is_compressed {
+            self.compress(id, file, is_last)?
+        } else {
+            self.content.pad();
+            Stored::Plain { shape, tail: 0..self.tails.len() }
+        };
+        let (blocks, is_first) = (self.content.blocks(), part.all.start == 0);
+        self.items.push(Item { id, blocks, stored, digest, is_first, is_last });
         Ok(())
+    }
+
+    /// Whether a file is to be compressed: what the options say, and samples of it if it is not small.
+    fn is_compressed(&mut self, file: &Regular, open: &dyn source::Content) -> Result<bool> {
+        let Some(filler) = &mut self.filler else { return Ok(false) };
+        if !self.packer.job.options.compresses(file) {
+            return Ok(false);
+        }
+        if file.size < 4 * SAMPLE as u64 {
+            return Ok(true);
+        }
+        filler.is_worth_it(file.size, |buffer, at| open.read(buffer, at))
+    }
+
+    fn read_raw(&mut self, open: &dyn source::Content, range: Range<u64>) -> Result<()> {
+        self.raw.clear();
+        // A part, or a file that is no larger than one.
+        self.raw.resize(usize::try_from(range.end - range.start).unwrap_or(usize::MAX), 0);
+        open.read(&mut self.raw, range.start)
+    }
+
+    /// Compresses what was read.
+    fn compress(&mut self, id: NodeId, file: &Regular, is_last: bool) -> Result<Stored> {
+        let Job { options, plan, tree, .. } = self.packer.job;
+        let (Some(filler), Some(how)) = (&mut self.filler, &options.compression) else {
+            return Err(Error::Cancelled);
+        };
+        let end = match how {
+            how if is_last && how.fragments => End::Left,
+            how if is_last && how.inline => {
+                let room = u64::from(options.block_size).checked_sub(Map::most(
+                    file.size,
+                    64 + plan.xattr_size(tree.node(id)),
+                    options.block_size.into(),
+                ));
+                room.map_or(End::Cluster, |room| End::LeftIfSmall(usize::try_from(room).unwrap_or(0)))
+            }
+            _ => End::Cluster,
+        };
+        let mut extents = Vec::new();
+        let rest = filler.fill(&self.raw, end, &mut self.content, &mut extents)?;
+        let left = self.raw.get(rest.from..).unwrap_or_default();
+        let end = if let Some((bytes, is_coded)) = rest.small {
+            let start = self.tails.len();
+            self.tails.extend_from_slice(&bytes);
+            Ending::Inline { tail: start..self.tails.len(), llen: left.len() as u64, is_coded }
+        } else if left.is_empty() {
+            Ending::Nothing
+        } else {
+            let start = self.fragments.len();
+            self.fragments.extend_from_slice(left);
+            Ending::Fragment(start..self.fragments.len())
+        };
+        Ok(Stored::Compressed { extents, end })
     }
 
     /// Reads what is stored of a part.

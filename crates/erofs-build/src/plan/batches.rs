@@ -11,6 +11,9 @@ use crate::tree::{Kind, NodeId, Tree};
 /// A multiple of every block size.
 const BATCH_BYTES: u64 = 1 << 20;
 
+/// Files that are compressed are worked on in larger parts, since a part ends with a cluster that is not full.
+const COMPRESSED_BYTES: u64 = 8 << 20;
+
 /// A batch is closed when it has so many nodes.
 const BATCH_NODES: usize = 1024;
 
@@ -30,6 +33,14 @@ pub(crate) struct Part {
     pub(crate) all: Range<u64>,
     /// The bytes that go into blocks.
     pub(crate) stored: Range<u64>,
+}
+
+/// The parts of a file that is compressed.
+fn compressed_parts(size: u64) -> impl Iterator<Item = Part> {
+    (0..size.div_ceil(COMPRESSED_BYTES)).map(move |nth| {
+        let all = nth * COMPRESSED_BYTES..((nth + 1) * COMPRESSED_BYTES).min(size);
+        Part { all: all.clone(), stored: all }
+    })
 }
 
 /// The parts of a file, in order: without gaps, and at least one.
@@ -108,14 +119,20 @@ impl Iterator for Batches<'_> {
         while let Some(&id) = order.get(self.given) {
             let node = tree.node(id);
             if let Kind::Regular(file) = &node.kind {
-                if file.size > BATCH_BYTES {
+                let is_compressed = self.options.compresses(file);
+                if file.size > if is_compressed { COMPRESSED_BYTES } else { BATCH_BYTES } {
                     if self.given > first {
                         break;
                     }
                     self.given += 1;
                     let shape = Shape::of(self.options, self.plan, tree, id);
                     let block_size = u64::from(self.options.block_size);
-                    self.large = Some((id, shape, Box::new(parts(tree, id, shape, block_size))));
+                    let parts: Box<dyn Iterator<Item = Part> + Send> = if is_compressed {
+                        Box::new(compressed_parts(file.size))
+                    } else {
+                        Box::new(parts(tree, id, shape, block_size))
+                    };
+                    self.large = Some((id, shape, parts));
                     return self.next();
                 }
                 reads += file.size;

@@ -26,11 +26,12 @@ use crate::options::BuildOptions;
 use crate::times::TimeBase;
 use crate::tree::{Kind, Node, NodeId, Tree};
 use crate::xattr::{Areas, Sets, Settings};
+use crate::zmap::Map;
 pub(crate) use alloc::Zone;
 pub(crate) use batches::{Batch, Batches, Part, parts};
 pub(crate) use chunks::{ChunkMap, stored_chunks};
 
-/// Where block 0 has room for the table of prefixes.
+/// Where the superblock ends. The record of the compression follows it, and then the table of prefixes.
 pub(crate) const HEAD_END: u64 = 1024 + 128;
 
 /// Bytes of directories that are made at once.
@@ -66,6 +67,8 @@ pub(crate) struct Plan {
     /// All of them; the first group begins with the head of the image.
     pub(crate) groups: Vec<Group>,
     pub(crate) areas: Areas,
+    /// The byte where the table of prefixes starts.
+    pub(crate) table_at: u64,
     /// The block where the shared xattrs start.
     pub(crate) shared_block: u64,
     /// The first block of contents.
@@ -110,6 +113,7 @@ impl Plan {
             directories: Vec::new(),
             groups: Vec::new(),
             areas: Areas::plan(sets, &Settings::new(options, find_prefixes)),
+            table_at: HEAD_END + compression_record(options).len() as u64,
             shared_block: 0,
             content_block: 0,
             order: Vec::new(),
@@ -137,7 +141,7 @@ impl Plan {
     fn place(&mut self, options: &BuildOptions, tree: &Tree) -> Result<u64> {
         let block_size = u64::from(options.block_size);
         let table = self.areas.prefix_table().0.len() as u64;
-        let mut zone = Zone::new(block_size, HEAD_END + table);
+        let mut zone = Zone::new(block_size, self.table_at + table);
         // Inodes and contents, as large as they can get.
         let (mut inodes, mut contents) = (0u64, 0u64);
         for id in node_ids(tree)? {
@@ -161,6 +165,9 @@ impl Plan {
                 contents = contents.saturating_add(shape.blocks);
                 if has_content(node) {
                     self.reads = self.reads.saturating_add(shape.content(block_size));
+                }
+                if options.compression.is_some() {
+                    inodes = inodes.saturating_add(Map::most(shape.size, 0, block_size));
                 }
             }
             self.features.extend(shape.feature());
@@ -188,6 +195,7 @@ impl Plan {
         if options.block_size < 4096 {
             features.insert(Feature::SmallBlocks);
         }
+        features.extend(options.compression.iter().flat_map(|how| how.features(options.block_size)));
         if self.areas.prefix_table().1 > 0 {
             features.insert(Feature::XattrPrefixes);
         }
@@ -203,6 +211,15 @@ impl Plan {
         if options.label.len() == 16 {
             features.insert(Feature::LongLabel);
         }
+    }
+}
+
+/// The record behind the superblock that says how contents are compressed, if there has to be one: LZ4 in
+/// clusters of a block, the oldest way, has none.
+pub(crate) fn compression_record(options: &BuildOptions) -> Vec<u8> {
+    match &options.compression {
+        Some(how) if how.needs_record(options.block_size) => how.record(options.block_size),
+        _ => Vec::new(),
     }
 }
 

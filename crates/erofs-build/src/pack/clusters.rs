@@ -1,0 +1,157 @@
+//! Fills clusters with the contents of a file, or of a part of one.
+
+use erofs_encode::{EncodeError, Encoder, Method};
+
+use super::content::Content;
+use crate::compress::Compression;
+use crate::error::{Error, Result};
+use crate::zmap::Extent;
+
+/// Input that is stored as it is after a cluster that saved nothing, before the next is tried; twice as much
+/// each time, up to [`MOST_SKIPPED`].
+const LEAST_SKIPPED: usize = 64 << 10;
+const MOST_SKIPPED: usize = 1 << 20;
+
+/// Samples that are taken of a file before it is compressed, and their bytes.
+const SAMPLES: u64 = 3;
+pub(super) const SAMPLE: usize = 8 << 10;
+
+/// What a thread keeps to fill clusters.
+#[derive(Debug)]
+pub(super) struct Filler {
+    encoder: Encoder,
+    /// Quick, and finds both repetition and a narrow choice of bytes.
+    sampler: Encoder,
+    /// The cluster that was filled last.
+    encoded: Vec<u8>,
+    /// Input that a cluster holds, going by those before.
+    usual: usize,
+    cluster: usize,
+    block_size: usize,
+}
+
+/// What becomes of the end of the input, if it would not fill a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// It gets a cluster too.
+    Cluster,
+    /// It is left.
+    Left,
+    /// It is left if it takes at most so many bytes, encoded or not.
+    LeftIfSmall(usize),
+}
+
+/// The end of the input that was left, from some byte on.
+#[derive(Debug)]
+pub(super) struct Rest {
+    pub(super) from: usize,
+    /// Its encoded bytes, if `LeftIfSmall` found it small: as they are if that is smaller.
+    pub(super) small: Option<(Vec<u8>, bool)>,
+}
+
+impl Filler {
+    pub(super) fn new(compression: &Compression, block_size: u32) -> Result<Self> {
+        Ok(Self {
+            encoder: compression.encoder()?,
+            sampler: Encoder::new(Method::Zstd { level: 1, window_log: 15 }).map_err(failed)?,
+            encoded: Vec::new(),
+            usual: 0,
+            cluster: compression.cluster as usize,
+            block_size: block_size as usize,
+        })
+    }
+
+    /// Forgets what was learnt, so that what comes does not depend on what was.
+    pub(super) fn restart(&mut self) {
+        self.encoder.restart();
+        self.usual = 2 * self.cluster;
+    }
+
+    /// Fills clusters with `input`, which starts at a block of its file, and puts them into `content`. The
+    /// blocks of `extents` count from the start of `content`.
+    pub(super) fn fill(
+        &mut self,
+        input: &[u8],
+        end: End,
+        content: &mut Content<'_>,
+        extents: &mut Vec<Extent>,
+    ) -> Result<Rest> {
+        let mut at = 0;
+        let mut skipped = 0;
+        while at < input.len() {
+            let rest = &input[at..];
+            // An end that is likely to fill no cluster is not worth the attempt.
+            if end == End::Left && rest.len() < self.usual {
+                break;
+            }
+            let read = self.encoder.fill(rest, self.cluster, &mut self.encoded).map_err(failed)?;
+            let is_end = read == rest.len();
+            let encoded = self.encoded.len();
+            let saves = encoded.next_multiple_of(self.block_size) < read.next_multiple_of(self.block_size);
+            if is_end && end == End::Left {
+                break;
+            }
+            if let (true, End::LeftIfSmall(most)) = (is_end, end) {
+                let is_coded = encoded < read;
+                if read.min(encoded) <= most {
+                    let bytes = if is_coded { self.encoded.clone() } else { rest.to_vec() };
+                    return Ok(Rest { from: at, small: Some((bytes, is_coded)) });
+                }
+            }
+            if saves {
+                let room = encoded.next_multiple_of(self.block_size);
+                // Encoded data ends with its cluster; zeros before it are passed over.
+                content.zeros(room - encoded);
+                content.put(&self.encoded);
+                extents.push(self.extent(read, true, content, room));
+                self.usual = self.usual.midpoint(read);
+                at += read;
+                skipped = 0;
+            } else {
+                skipped = (2 * skipped).clamp(LEAST_SKIPPED, MOST_SKIPPED);
+                let stored = &rest[..rest.len().min(skipped)];
+                // Older kernels copy no more than a block at a time from clusters that are not encoded.
+                for block in stored.chunks(self.block_size) {
+                    content.put(block);
+                    content.pad();
+                    extents.push(self.extent(block.len(), false, content, self.block_size));
+                }
+                at += stored.len();
+            }
+        }
+        Ok(Rest { from: at, small: None })
+    }
+
+    /// The extent of `llen` bytes whose cluster was put last.
+    fn extent(&self, llen: usize, is_coded: bool, content: &Content<'_>, room: usize) -> Extent {
+        let blocks = (room / self.block_size) as u64;
+        Extent {
+            llen: llen as u64,
+            is_coded,
+            block: content.blocks() - blocks,
+            blocks: u32::try_from(blocks).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Whether a file is likely to become smaller, going by samples from all over it. They are asked for at
+    /// byte positions of the file, which has `size` bytes.
+    pub(super) fn is_worth_it(
+        &mut self,
+        size: u64,
+        mut read: impl FnMut(&mut [u8], u64) -> Result<()>,
+    ) -> Result<bool> {
+        let mut sample = vec![0; SAMPLE];
+        let (mut before, mut after) = (0, 0);
+        for nth in 0..SAMPLES {
+            read(&mut sample, (size - SAMPLE as u64) / (SAMPLES - 1) * nth)?;
+            before += self.sampler.fill(&sample, 2 * SAMPLE, &mut self.encoded).map_err(failed)?;
+            after += self.encoded.len();
+        }
+        Ok(after < before - before / 32)
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn failed(error: EncodeError) -> Error {
+    Error::Option { name: "compress", reason: error.to_string() }
+}

@@ -1,0 +1,150 @@
+//! Trees come back out of compressed images as they were.
+
+mod common;
+
+use std::fs;
+use std::num::NonZeroUsize;
+
+use common::{built, corner_cases, open, view_dir, view_image};
+use erofs_build::{BuildOptions, Compression, CompressionAlgorithm, KernelVersion};
+
+const ALGORITHMS: [CompressionAlgorithm; 5] = [
+    CompressionAlgorithm::Lz4,
+    CompressionAlgorithm::Lz4Hc,
+    CompressionAlgorithm::Lzma,
+    CompressionAlgorithm::Deflate,
+    CompressionAlgorithm::Zstd,
+];
+
+fn options(how: &Compression) -> BuildOptions {
+    let level = matches!(how.algorithm, CompressionAlgorithm::Lzma).then_some(0);
+    let how = Compression { level: how.level.or(level), ..how.clone() };
+    BuildOptions { compression: Some(how), ..BuildOptions::default() }
+}
+
+/// A tree with files that need several clusters, parts and segments.
+fn large_cases(dir: &std::path::Path) {
+    let mut state = 5u64;
+    let mut random = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state >> 33
+    };
+    let words: Vec<String> = (0..500).map(|_| format!("{:x} ", random())).collect();
+    let mut text = |length: usize| {
+        let mut text = String::new();
+        while text.len() < length {
+            text.push_str(&words[usize::try_from(random() % 500).unwrap()]);
+        }
+        text.truncate(length);
+        text.into_bytes()
+    };
+    let noise: Vec<u8> =
+        (0..300_000u64).flat_map(|nth| nth.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes()).collect();
+    fs::write(dir.join("text"), text(19_000_001)).unwrap();
+    fs::write(dir.join("noise"), &noise).unwrap();
+    fs::write(dir.join("zeros"), vec![0; 30 << 20]).unwrap();
+    fs::write(
+        dir.join("mixed"),
+        [text(300_000), noise[..200_000].to_vec(), text(5), vec![0; 70_000]].concat(),
+    )
+    .unwrap();
+    for length in [4095, 4096, 4097, 65_535, 65_536, 65_537, 131_072, 8 << 20, (8 << 20) + 1] {
+        fs::write(dir.join(format!("text {length}")), text(length)).unwrap();
+        fs::write(dir.join(format!("noise {length}")), &noise[..length.min(noise.len())]).unwrap();
+    }
+}
+
+fn check(dir: &std::path::Path, options: &BuildOptions) -> usize {
+    let expected = view_dir(dir);
+    let (bytes, report) = built(dir, options);
+    assert_eq!(bytes.len() as u64, report.bytes);
+    let found = view_image(&open(&bytes));
+    for (name, seen) in &expected {
+        assert!(found.get(name) == Some(seen), "{} with {:?}", name.escape_ascii(), options.compression);
+    }
+    assert_eq!(found.len(), expected.len());
+    bytes.len()
+}
+
+#[test]
+fn every_algorithm_and_cluster_size_keeps_every_byte() {
+    let dir = tempfile::tempdir().unwrap();
+    corner_cases(dir.path());
+    for algorithm in ALGORITHMS {
+        for (block_size, cluster) in
+            [(4096, 4096), (4096, 65536), (4096, 1 << 20), (512, 4096), (16384, 16384)]
+        {
+            for (fragments, inline) in [(false, false), (true, false), (false, true)] {
+                let how = Compression { cluster, fragments, inline, ..Compression::new(algorithm) };
+                let options = BuildOptions { block_size, ..options(&how) };
+                check(dir.path(), &options);
+            }
+        }
+    }
+}
+
+#[test]
+fn large_files_are_compressed_in_parts() {
+    let dir = tempfile::tempdir().unwrap();
+    large_cases(dir.path());
+    let content: u64 = view_dir(dir.path()).values().map(|seen| seen.content.len() as u64).sum();
+    for algorithm in ALGORITHMS {
+        for fragments in [false, true] {
+            let how = Compression { fragments, ..Compression::new(algorithm) };
+            let length = check(dir.path(), &options(&how)) as u64;
+            assert!(length < content * 2 / 3, "{algorithm:?}: {length} of {content}");
+        }
+    }
+}
+
+#[test]
+fn threads_do_not_change_a_compressed_image() {
+    let dir = tempfile::tempdir().unwrap();
+    corner_cases(dir.path());
+    large_cases(dir.path());
+    for algorithm in [CompressionAlgorithm::Zstd, CompressionAlgorithm::Lz4] {
+        let images: Vec<_> = [1, 2, 7]
+            .into_iter()
+            .map(|threads| {
+                let options = BuildOptions {
+                    threads: NonZeroUsize::new(threads),
+                    ..options(&Compression::new(algorithm))
+                };
+                built(dir.path(), &options).0
+            })
+            .collect();
+        assert!(images.windows(2).all(|pair| pair[0] == pair[1]));
+    }
+}
+
+#[test]
+fn the_oldest_kernel_follows_from_the_compression() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("f"), vec![b'x'; 100_000]).unwrap();
+    for (algorithm, cluster, fragments, kernel) in [
+        (CompressionAlgorithm::Lz4, 4096, false, KernelVersion(5, 4)),
+        (CompressionAlgorithm::Lz4, 65536, false, KernelVersion(5, 13)),
+        (CompressionAlgorithm::Lzma, 65536, false, KernelVersion(5, 16)),
+        (CompressionAlgorithm::Lzma, 65536, true, KernelVersion(6, 1)),
+        (CompressionAlgorithm::Deflate, 65536, true, KernelVersion(6, 6)),
+        (CompressionAlgorithm::Zstd, 65536, true, KernelVersion(6, 10)),
+    ] {
+        let how = Compression { cluster, fragments, ..Compression::new(algorithm) };
+        let options = BuildOptions { fingerprint: false, ..options(&how) };
+        assert_eq!(built(dir.path(), &options).1.oldest_kernel, kernel);
+        let older = KernelVersion(kernel.0, kernel.1.wrapping_sub(1));
+        let options = BuildOptions { target_kernel: Some(older), ..options };
+        assert!(options.check().is_err() || older < KernelVersion::OLDEST);
+    }
+}
+
+#[test]
+fn clusters_that_linux_does_not_read_are_refused() {
+    for cluster in [0, 2048, 5000, 2 << 20] {
+        let how = Compression { cluster, ..Compression::new(CompressionAlgorithm::Zstd) };
+        assert!(options(&how).check().is_err(), "{cluster}");
+    }
+    let how = Compression { level: Some(99), ..Compression::new(CompressionAlgorithm::Zstd) };
+    let error = options(&how).check().unwrap_err().to_string();
+    assert_eq!(error, "compress: zstd has no level 99, only 1 to 22");
+}
