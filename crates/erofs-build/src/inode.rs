@@ -79,7 +79,7 @@ impl Shape {
             layout: map.layout(),
             extended,
             size,
-            blocks: map.extents.iter().map(|extent| u64::from(extent.blocks)).sum(),
+            blocks: map.blocks(),
             tail,
             chunk_bits: 0,
             core: map.core(if extended { 64 } else { 32 } + plan.xattr_size(node)),

@@ -68,7 +68,7 @@ impl Filler {
     }
 
     /// Fills clusters with `input`, which starts at a block of its file, and puts them into `content`. The
-    /// blocks of `extents` count from the start of `content`.
+    /// places of `extents` count from the start of `content`.
     pub(super) fn fill(
         &mut self,
         input: &[u8],
@@ -103,7 +103,7 @@ impl Filler {
                 // Encoded data ends with its cluster; zeros before it are passed over.
                 content.zeros(room - encoded);
                 content.put(&self.encoded);
-                extents.push(self.extent(read, true, content, room));
+                extents.push(Self::extent(read, true, content, room));
                 self.usual = self.usual.midpoint(read);
                 at += read;
                 skipped = 0;
@@ -114,7 +114,7 @@ impl Filler {
                 for block in stored.chunks(self.block_size) {
                     content.put(block);
                     content.pad();
-                    extents.push(self.extent(block.len(), false, content, self.block_size));
+                    extents.push(Self::extent(block.len(), false, content, self.block_size));
                 }
                 at += stored.len();
             }
@@ -123,13 +123,13 @@ impl Filler {
     }
 
     /// The extent of `llen` bytes whose cluster was put last.
-    fn extent(&self, llen: usize, is_coded: bool, content: &Content<'_>, room: usize) -> Extent {
-        let blocks = (room / self.block_size) as u64;
+    fn extent(llen: usize, is_coded: bool, content: &Content<'_>, room: usize) -> Extent {
         Extent {
             llen: llen as u64,
             is_coded,
-            block: content.blocks() - blocks,
-            blocks: u32::try_from(blocks).unwrap_or(u32::MAX),
+            at: content.bytes() - room as u64,
+            plen: u32::try_from(room).unwrap_or(u32::MAX),
+            is_partial: false,
         }
     }
 

@@ -23,7 +23,7 @@ use crate::zmap::{Extent, Map, Tail};
 pub(super) struct Committer<'a> {
     job: Job<'a>,
     buffers: Buffers,
-    /// The first block that nobody has.
+    /// The first byte that nobody has.
     end: u64,
     /// The large file whose parts are coming in.
     large: Option<Large>,
@@ -33,7 +33,8 @@ pub(super) struct Committer<'a> {
     waiting: Waiting,
     /// The number of every node's inode, directories having theirs from the plan, and of the packed inode.
     nids: Vec<u64>,
-    content_blocks: u64,
+    /// Bytes of contents.
+    content: u64,
     /// Of everything in the image, in order, if the UUID is a digest.
     hash: Option<Sha256>,
 }
@@ -41,8 +42,8 @@ pub(super) struct Committer<'a> {
 /// What is known of a file of which not all parts are there.
 #[derive(Debug, Default)]
 struct Large {
-    /// Its first block.
-    block: u64,
+    /// Where it starts.
+    start: u64,
     extents: Vec<Extent>,
 }
 
@@ -63,52 +64,56 @@ impl<'a> Committer<'a> {
         Self {
             job,
             buffers,
-            end: job.plan.content_block,
+            end: job.plan.content_block * u64::from(job.options.block_size),
             large: None,
             packed,
             held: Vec::new(),
             waiting: Waiting::default(),
             nids,
-            content_blocks: 0,
+            content: 0,
             hash: job.options.uuid.is_none().then(Sha256::new),
         }
     }
 
     pub(super) fn packed(mut self) -> Packed {
         let packed_nid = if self.nids.len() > self.job.tree.nodes.len() { self.nids.pop() } else { None };
-        let Self { nids, end, content_blocks, hash, .. } = self;
-        Packed { nids, packed_nid, blocks: end, content_blocks, hash }
+        let block_size = self.block_size();
+        let Self { nids, end, content, hash, .. } = self;
+        Packed {
+            nids,
+            packed_nid,
+            blocks: end / block_size,
+            content_blocks: content.div_ceil(block_size),
+            hash,
+        }
     }
 
     fn block_size(&self) -> u64 {
         self.job.options.block_size.into()
     }
 
-    /// Writes contents where the image ends.
-    fn write(&mut self, content: Gathered) {
-        let mut at = self.end * self.block_size();
+    /// Writes contents where the image ends, and says where that was.
+    fn write(&mut self, content: Gathered) -> u64 {
+        let start = self.end;
         for buffer in content.full.into_iter().chain([content.last]) {
             let length = buffer.len() as u64;
-            self.buffers.write(at, buffer);
-            at += length;
+            self.buffers.write(self.end, buffer);
+            self.end += length;
         }
-        let end = at.div_ceil(self.block_size());
-        self.content_blocks += end - self.end;
-        self.end = end;
+        self.content += self.end - start;
+        start
     }
 
-    /// An item whose blocks start at `block`; those of its extents count from `base`.
-    fn item(&mut self, item: Item, block: u64, base: u64, tails: &[u8], fragments: &[u8]) {
-        let Item { id, stored, digest, is_first, is_last, .. } = item;
+    /// An item in contents that start at `base`.
+    fn item(&mut self, item: Item, base: u64, tails: &[u8], fragments: &[u8]) {
+        let Item { id, start, stored, digest, is_first, is_last } = item;
         let mut large = if is_first {
-            Large { block, extents: Vec::new() }
+            Large { start: base + start, extents: Vec::new() }
         } else {
             self.large.take().unwrap_or_default()
         };
         if let Stored::Compressed { extents, .. } = &stored {
-            large
-                .extents
-                .extend(extents.iter().map(|extent| Extent { block: extent.block + base, ..*extent }));
+            large.extents.extend(extents.iter().map(|extent| extent.moved(base)));
         }
         if !is_last {
             self.large = Some(large);
@@ -123,7 +128,7 @@ impl<'a> Committer<'a> {
         match stored {
             Stored::Plain { shape, tail } => {
                 let tail = tails.get(tail).unwrap_or_default();
-                let said = Said { data: Data::From(large.block), digest, tail };
+                let said = Said { data: Data::From(large.start / self.block_size()), digest, tail };
                 self.waiting.add(id, &shape, |out| writer.put(id, &shape, said, out));
             }
             Stored::Compressed { end, .. } => {
@@ -166,11 +171,8 @@ impl<'a> Committer<'a> {
             return;
         }
         for (extents, content) in take(&mut self.held) {
-            let base = self.end;
-            self.packed
-                .extents
-                .extend(extents.iter().map(|extent| Extent { block: extent.block + base, ..*extent }));
-            self.write(content);
+            let base = self.write(content);
+            self.packed.extents.extend(extents.iter().map(|extent| extent.moved(base)));
         }
     }
 
@@ -203,11 +205,12 @@ impl<'a> Committer<'a> {
 
     /// Gives the inodes that wait their places.
     fn lay_out(&mut self) -> Result<()> {
-        let start = self.end * self.block_size();
+        let start = self.end.next_multiple_of(self.block_size());
         let run = self.waiting.lay_out(start, self.block_size());
-        self.end += run.bytes.len() as u64 / self.block_size();
-        if self.end > MAX_BLOCK {
-            return Err(too_large(self.job.tree, "blocks of the image", self.end, MAX_BLOCK));
+        self.end = start + run.bytes.len() as u64;
+        let blocks = self.end / self.block_size();
+        if blocks > MAX_BLOCK {
+            return Err(too_large(self.job.tree, "blocks of the image", blocks, MAX_BLOCK));
         }
         for (id, place) in run.places {
             self.nids[id as usize] = nid(place);
@@ -229,13 +232,9 @@ impl Commit for Committer<'_> {
         match what {
             MadeOf::Packed(extents) => self.held.push((extents, content)),
             MadeOf::Batch { items, tails, fragments } => {
-                let base = self.end;
-                self.write(content);
-                let mut block = base;
+                let base = self.write(content);
                 for item in items {
-                    let blocks = item.blocks;
-                    self.item(item, block, base, &tails, &fragments);
-                    block += blocks;
+                    self.item(item, base, &tails, &fragments);
                 }
             }
         }

@@ -27,9 +27,9 @@ impl<'a> Content<'a> {
         Self { buffers, block_size, full: Vec::new(), last: Vec::new(), used: 0 }
     }
 
-    /// Blocks so far, the one that was begun among them.
-    pub(super) fn blocks(&self) -> u64 {
-        (self.full.len() * BUFFER + self.used).div_ceil(self.block_size) as u64
+    /// Bytes so far.
+    pub(super) fn bytes(&self) -> u64 {
+        (self.full.len() * BUFFER + self.used) as u64
     }
 
     /// Room for at most `wanted` bytes, and at least one unless `wanted` is 0.

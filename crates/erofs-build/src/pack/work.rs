@@ -52,7 +52,8 @@ pub(super) enum MadeOf {
 #[derive(Debug)]
 pub(super) struct Item {
     pub(super) id: NodeId,
-    pub(super) blocks: u64,
+    /// Where its contents start in those of the job.
+    pub(super) start: u64,
     pub(super) stored: Stored,
     /// The digest of the whole file, once its last part is there.
     pub(super) digest: Option<[u8; 32]>,
@@ -65,7 +66,7 @@ pub(super) struct Item {
 pub(super) enum Stored {
     /// As it is; `tail` says where in the job's tails its own is.
     Plain { shape: Shape, tail: Range<usize> },
-    /// In clusters, whose blocks count from the start of the job's content.
+    /// In clusters, whose places count from the start of the job's content.
     Compressed { extents: Vec<Extent>, end: Ending },
 }
 
@@ -192,7 +193,7 @@ impl Making<'_, '_> {
     fn node(&mut self, id: NodeId, reader: &mut dyn ContentReader) -> Result<u64> {
         let Job { options, plan, tree, .. } = self.packer.job;
         let node = tree.node(id);
-        let (before, tail) = (self.content.blocks(), self.tails.len());
+        let (start, tail) = (self.content.bytes(), self.tails.len());
         let mut digest = None;
         let stored = match &node.kind {
             Kind::Regular(file) if file.size > 0 => {
@@ -217,8 +218,7 @@ impl Making<'_, '_> {
                 Stored::Plain { shape, tail: tail..self.tails.len() }
             }
         };
-        let blocks = self.content.blocks() - before;
-        self.items.push(Item { id, blocks, stored, digest, is_first: true, is_last: true });
+        self.items.push(Item { id, start, stored, digest, is_first: true, is_last: true });
         Ok(if let Kind::Regular(file) = &node.kind { file.stored_bytes() } else { 0 })
     }
 
@@ -285,8 +285,8 @@ impl Making<'_, '_> {
             self.content.pad();
             Stored::Plain { shape, tail: 0..self.tails.len() }
         };
-        let (blocks, is_first) = (self.content.blocks(), part.all.start == 0);
-        self.items.push(Item { id, blocks, stored, digest, is_first, is_last });
+        let is_first = part.all.start == 0;
+        self.items.push(Item { id, start: 0, stored, digest, is_first, is_last });
         Ok(())
     }
 

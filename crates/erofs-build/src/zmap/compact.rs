@@ -55,7 +55,7 @@ fn put_pack(
     let mut first = None;
     for (index, entry) in entries.iter().enumerate() {
         let (low, kind) = match *entry {
-            Lcluster::Head { kind, clusterofs, block } => {
+            Lcluster::Head { kind, clusterofs, block, .. } => {
                 first.get_or_insert(block);
                 (u32::from(clusterofs), kind)
             }

@@ -1,6 +1,6 @@
 //! The full index: 8 bytes for each block of the file.
 
-use erofs_format::zmap::{LI_D0_CBLKCNT, LclusterIndex, LclusterType};
+use erofs_format::zmap::{LI_D0_CBLKCNT, LI_PARTIAL_REF, LclusterIndex, LclusterType};
 use zerocopy::IntoBytes;
 
 use super::{Lcluster, Map, near};
@@ -10,8 +10,8 @@ pub(super) fn put(map: &Map<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(&[0; 8]);
     for lcluster in map.lclusters() {
         let entry = match lcluster {
-            Lcluster::Head { kind, clusterofs, block } => LclusterIndex {
-                di_advise: (kind as u16).into(),
+            Lcluster::Head { kind, clusterofs, block, is_partial } => LclusterIndex {
+                di_advise: (kind as u16 | if is_partial { LI_PARTIAL_REF } else { 0 }).into(),
                 di_clusterofs: clusterofs.into(),
                 di_u: u32::try_from(block).unwrap_or(u32::MAX).into(),
             },

@@ -8,6 +8,8 @@
 
 mod compact;
 mod full;
+#[cfg(test)]
+mod tests;
 
 use erofs_format::compression::Algorithm;
 use erofs_format::inode::DataLayout;
@@ -27,10 +29,19 @@ pub(crate) struct Extent {
     pub(crate) llen: u64,
     /// Whether it is encoded.
     pub(crate) is_coded: bool,
-    /// The first block of the cluster.
-    pub(crate) block: u64,
-    /// Blocks of the cluster.
-    pub(crate) blocks: u32,
+    /// Where the cluster starts, in bytes.
+    pub(crate) at: u64,
+    /// Bytes of the cluster.
+    pub(crate) plen: u32,
+    /// The cluster holds more than this.
+    pub(crate) is_partial: bool,
+}
+
+impl Extent {
+    /// The same with its cluster further on.
+    pub(crate) fn moved(self, by: u64) -> Self {
+        Self { at: self.at + by, ..self }
+    }
 }
 
 /// What follows the extents.
@@ -68,6 +79,7 @@ enum Lcluster {
         kind: LclusterType,
         clusterofs: u16,
         block: u64,
+        is_partial: bool,
     },
     /// `back` to the head, `on` to the next one or to the end. `blocks` is the size of the cluster: the first
     /// entry behind its head says it.
@@ -88,12 +100,19 @@ impl Map<'_> {
         self.extents.iter().map(|extent| extent.llen).sum::<u64>() + tail
     }
 
+    /// Blocks of the clusters.
+    pub(crate) fn blocks(&self) -> u64 {
+        self.extents.iter().map(|extent| u64::from(extent.plen)).sum::<u64>() >> self.block_bits
+    }
+
     /// Where the inode says that the data is: the layout of the smallest index that can say it.
     pub(crate) fn layout(&self) -> DataLayout {
-        let follows = |pair: &[Extent]| pair[0].block + u64::from(pair[0].blocks) == pair[1].block;
-        let is_low = self.extents.iter().all(|extent| u32::try_from(extent.block).is_ok());
+        let follows = |pair: &[Extent]| pair[0].at + u64::from(pair[0].plen) == pair[1].at;
+        let is_simple =
+            |extent: &Extent| u32::try_from(extent.at >> self.block_bits).is_ok() && !extent.is_partial;
         let is_near = !matches!(self.tail, Tail::Fragment { offset, .. } if u32::try_from(offset).is_err());
-        if is_low && (is_near || self.is_fragment()) && self.extents.windows(2).all(follows) {
+        let are_simple = self.extents.iter().all(is_simple);
+        if are_simple && (is_near || self.is_fragment()) && self.extents.windows(2).all(follows) {
             DataLayout::CompressedCompact
         } else {
             DataLayout::CompressedFull
@@ -183,29 +202,29 @@ impl Map<'_> {
         let tail = match self.tail {
             Tail::Nothing => None,
             // A full index has room for the high half of the offset here.
-            Tail::Fragment { llen, offset } => Some((llen, LclusterType::Head1, offset >> 32, 0)),
-            Tail::Inline { llen, is_coded, .. } => Some((llen, kind(is_coded), 0, 0)),
+            Tail::Fragment { llen, offset } => Some((llen, LclusterType::Head1, offset >> 32, 0, false)),
+            Tail::Inline { llen, is_coded, .. } => Some((llen, kind(is_coded), 0, 0, false)),
         };
-        let extents = self
-            .extents
-            .iter()
-            .map(|extent| (extent.llen, kind(extent.is_coded), extent.block, extent.blocks))
-            .chain(tail);
+        let extent = move |extent: &Extent| {
+            let Extent { llen, is_coded, at, plen, is_partial } = *extent;
+            (llen, kind(is_coded), at >> bits, plen >> bits, is_partial)
+        };
+        let extents = self.extents.iter().map(extent).chain(tail);
         let (is_big, size) = (self.is_big, self.size());
         extents
-            .scan(0, |at, (llen, kind, block, blocks)| {
+            .scan(0, |at, (llen, kind, block, blocks, is_partial)| {
                 let la = *at;
                 *at += llen;
-                Some((la, *at, kind, block, blocks))
+                Some((la, *at, kind, block, blocks, is_partial))
             })
-            .flat_map(move |(la, end, kind, block, blocks)| {
+            .flat_map(move |(la, end, kind, block, blocks, is_partial)| {
                 let head = la >> bits;
                 // The entry in which the next extent starts; the last extent has all that is left.
                 let next = if end == size { size.div_ceil(1 << bits) } else { end >> bits };
                 (head..next).map(move |lcn| {
                     if lcn == head {
                         let clusterofs = u16::try_from(la & mask).unwrap_or(u16::MAX);
-                        return Lcluster::Head { kind, clusterofs, block };
+                        return Lcluster::Head { kind, clusterofs, block, is_partial };
                     }
                     let blocks = (is_big && lcn == head + 1).then_some(blocks);
                     Lcluster::Nonhead { back: lcn - head, on: next - lcn, blocks }
