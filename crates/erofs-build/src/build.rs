@@ -1,41 +1,43 @@
 //! The steps of a build, one after the other.
 
+use std::ffi::OsStr;
 use std::num::NonZeroUsize;
+use std::os::unix::ffi::OsStrExt;
 
-use crate::error::Result;
+use crate::assemble::{Assembled, assemble};
+use crate::error::{Error, Result};
+use crate::excludes::Excludes;
 use crate::kernel::KernelVersion;
-use crate::options::BuildOptions;
+use crate::options::{BuildOptions, Whiteouts};
 use crate::output::Output;
 use crate::pack::{Job, Packed, pack};
 use crate::plan::Plan;
 use crate::progress::{Phase, Progress};
 use crate::report::Report;
-use crate::scan::{Scanned, scan};
-use crate::source::DirSource;
+use crate::source::{MAX_SOURCES, ScanJob, Sources};
 use crate::tree::{Kind, Tree};
-use crate::xattr::Sets;
-use crate::{directories, superblock};
+use crate::xattr::{Filter, Sets};
+use crate::{directories, superblock, whiteouts};
 
 /// More threads than this only wait for the writer.
 const MAX_THREADS: usize = 16;
 
-/// Builds the image of `source` into `output` and makes it appear.
+/// Builds the image of `sources` into `output` and makes it appear.
 ///
 /// On an error, and when [`BuildOptions::cancel`] is set, nothing appears under the output's name.
-#[expect(clippy::needless_pass_by_value, reason = "the descriptor is closed when the build is over")]
 pub fn build(
     options: &BuildOptions,
-    source: DirSource,
+    sources: impl Into<Sources>,
     output: &mut Output<'_>,
     progress: &dyn Progress,
 ) -> Result<Report> {
-    build_with(options, &source, output, progress, Plan::new)
+    build_with(options, sources.into(), output, progress, Plan::new)
 }
 
 /// [`build`] with a planner of the caller's.
 pub(crate) fn build_with(
     options: &BuildOptions,
-    source: &DirSource,
+    mut sources: Sources,
     output: &mut Output<'_>,
     progress: &dyn Progress,
     planner: impl FnOnce(&BuildOptions, &Tree, &Sets) -> Result<Plan>,
@@ -48,7 +50,9 @@ pub(crate) fn build_with(
         .min(MAX_THREADS);
 
     progress.phase(Phase::Scan, 0, 0);
-    let scanned = scan(options, source, output.hidden()?, threads, progress)?;
+    let excludes = Excludes::new(&options.excludes, output.hidden()?)?;
+    let job = ScanJob { options, filter: &Filter::new(options), excludes: &excludes, progress, threads };
+    let scanned = scan(&mut sources, &job)?;
     options.check_cancelled()?;
 
     progress.phase(Phase::Plan, scanned.tree.nodes.len() as u64, 0);
@@ -56,7 +60,7 @@ pub(crate) fn build_with(
     options.check_cancelled()?;
 
     let tree = &scanned.tree;
-    let job = Job { options, contents: source, tree, plan: &plan, progress };
+    let job = Job { options, contents: &sources, tree, plan: &plan, progress };
     let files = tree.nodes.iter().filter(|node| matches!(node.kind, Kind::Regular(_))).count();
     progress.phase(Phase::Pack, files as u64, plan.reads);
     let target = output.target();
@@ -77,7 +81,25 @@ pub(crate) fn build_with(
     Ok(report)
 }
 
-fn count(options: &BuildOptions, scanned: &Scanned, plan: &Plan, packed: &Packed) -> Report {
+/// Reads all sources and puts them together.
+fn scan(sources: &mut Sources, job: &ScanJob<'_>) -> Result<Assembled> {
+    let count = sources.list.len();
+    if !(1..=MAX_SOURCES).contains(&count) {
+        let reason = format!("{count} sources, there have to be 1 to {MAX_SOURCES}");
+        return Err(Error::Option { name: "src", reason });
+    }
+    let mut layers = Vec::with_capacity(count);
+    for source in &mut sources.list {
+        let mut layer = source.scan(job)?;
+        if job.options.whiteouts != Whiteouts::Plain {
+            whiteouts::interpret(&mut layer, &|name| source.path().join(OsStr::from_bytes(name)))?;
+        }
+        layers.push((source.path().to_owned(), layer));
+    }
+    assemble(job.options, layers)
+}
+
+fn count(options: &BuildOptions, scanned: &Assembled, plan: &Plan, packed: &Packed) -> Report {
     let tree = &scanned.tree;
     let count = |what: fn(&Kind) -> bool| tree.nodes.iter().filter(|node| what(&node.kind)).count() as u64;
     let block_size = u64::from(options.block_size);

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::kernel::{Feature, KernelVersion};
+use crate::tree::{NodeId, Tree};
 
 /// The result of everything in this crate that can fail.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -67,6 +68,14 @@ pub enum Error {
     Duplicate {
         /// The entry.
         path: PathBuf,
+    },
+    /// A source has entries below something that a source under it says is no directory.
+    #[error("{}: is no directory, but {} lies over it and has entries", path.display(), over.display())]
+    NotADirectory {
+        /// The file.
+        path: PathBuf,
+        /// What lies over it.
+        over: PathBuf,
     },
     /// A file of a type that EROFS does not know.
     #[error("{}: file type {:#o} can't be stored", path.display(), mode & 0o170_000)]
@@ -147,13 +156,20 @@ impl Error {
         move |source| Self::Io { path: path.to_owned(), action, source: source.into() }
     }
 
+    /// A node of a source that is not there, which no tree has.
+    pub(crate) fn no_such_source(tree: &Tree, id: NodeId) -> Self {
+        Self::Changed { path: tree.path_of(id), what: "lost its source" }
+    }
+
     /// How the error is to be treated.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Io { .. } => ErrorKind::Io,
-            Self::Changed { .. } | Self::Loop { .. } | Self::Name { .. } | Self::Duplicate { .. } => {
-                ErrorKind::Source
-            }
+            Self::Changed { .. }
+            | Self::Loop { .. }
+            | Self::Name { .. }
+            | Self::Duplicate { .. }
+            | Self::NotADirectory { .. } => ErrorKind::Source,
             Self::FileType { .. } | Self::Xattr { .. } | Self::Kernel { .. } | Self::TooLarge { .. } => {
                 ErrorKind::Unsupported
             }
@@ -172,6 +188,7 @@ impl Error {
             Self::Changed { .. } => Errno::STALE,
             Self::Loop { .. } => Errno::LOOP,
             Self::Name { .. } | Self::Option { .. } => Errno::INVAL,
+            Self::NotADirectory { .. } => Errno::NOTDIR,
             Self::Duplicate { .. } | Self::Exists { .. } | Self::NotAFile { .. } => Errno::EXIST,
             Self::FileType { .. } | Self::Xattr { .. } | Self::Kernel { .. } => Errno::OPNOTSUPP,
             Self::Owner { .. } => Errno::OVERFLOW,
@@ -189,6 +206,7 @@ impl Error {
             | Self::Loop { path, .. }
             | Self::Name { path, .. }
             | Self::Duplicate { path }
+            | Self::NotADirectory { path, .. }
             | Self::FileType { path, .. }
             | Self::Xattr { path, .. }
             | Self::Owner { path, .. }

@@ -24,12 +24,15 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod assemble;
 mod build;
 mod compress;
 mod directories;
 mod error;
+mod excludes;
 mod inode;
 mod kernel;
+mod layer;
 mod options;
 mod output;
 mod owners;
@@ -42,6 +45,7 @@ mod source;
 mod superblock;
 mod times;
 mod tree;
+mod whiteouts;
 mod xattr;
 mod zmap;
 
@@ -53,9 +57,10 @@ pub use compress::{Compression, CompressionAlgorithm};
 pub use error::{Error, ErrorKind, Result};
 pub use kernel::{Feature, KernelVersion};
 pub use options::{
-    BuildOptions, DEFAULT_FINGERPRINT_NAME, DEFAULT_INLINE_PART, IdRange, Owners, Times, XattrPolicy,
+    BuildOptions, DEFAULT_FINGERPRINT_NAME, DEFAULT_INLINE_PART, IdRange, Owners, Times, Whiteouts,
+    XattrPolicy,
 };
 pub use output::Output;
 pub use progress::{Phase, Progress, Silent};
 pub use report::Report;
-pub use source::DirSource;
+pub use source::{DirSource, Sources};

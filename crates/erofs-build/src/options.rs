@@ -56,6 +56,8 @@ pub struct BuildOptions {
     pub target_kernel: Option<KernelVersion>,
     /// Patterns in gitignore syntax, rooted at the source; later ones win.
     pub excludes: Vec<String>,
+    /// What becomes of whiteouts in the sources.
+    pub whiteouts: Whiteouts,
     /// Keep the holes of sparse files.
     pub holes: bool,
     /// Longest tail of a regular file that is kept beside its inode, in bytes; 0 keeps none there. Without a
@@ -84,6 +86,7 @@ impl Default for BuildOptions {
             fingerprint_name: DEFAULT_FINGERPRINT_NAME.into(),
             target_kernel: None,
             excludes: Vec::new(),
+            whiteouts: Whiteouts::Plain,
             holes: true,
             inline_tail: None,
             compression: None,
@@ -105,6 +108,21 @@ pub enum XattrPolicy {
     None,
     /// Those whose full name matches one of the patterns, in which `*` stands for any bytes and `?` for one.
     Patterns(Vec<String>),
+}
+
+/// What becomes of whiteouts: of entries by which a layer of a container image says that something of the
+/// layers below it is not there. Those of OCI and AUFS (`.wh.NAME`, `.wh..wh..opq`) and those of overlayfs
+/// (character devices 0:0, `trusted.overlay.opaque`) are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Whiteouts {
+    /// Nothing: they are entries as others are.
+    #[default]
+    Plain,
+    /// They hide what earlier sources have, and are not themselves in the image.
+    Apply,
+    /// They hide what earlier sources have, and are in the image in the form that overlayfs has for them, so
+    /// that the image is a layer itself.
+    Overlay,
 }
 
 /// Where the times of an image come from. No clock is ever read.

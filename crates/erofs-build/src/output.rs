@@ -15,7 +15,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
-use crate::scan::Hidden;
+use crate::excludes::Hidden;
 
 /// Attempts at finding a temporary name that nobody has.
 const ATTEMPTS: u32 = 1000;

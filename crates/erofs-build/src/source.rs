@@ -1,12 +1,39 @@
 //! Where trees and the contents of their files come from.
 
+use std::fmt::Debug;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use crate::error::{Error, Result};
-use crate::tree::{NodeId, Tree};
+use crate::excludes::Excludes;
+use crate::layer::Layer;
+use crate::options::BuildOptions;
+use crate::progress::Progress;
+use crate::tree::{NodeId, SourceId, Tree};
+use crate::xattr::Filter;
+
+/// One of the places that a tree comes from. To add a kind of source is to implement this.
+pub(crate) trait Source: Debug + Send + Sync {
+    /// What messages call it; the paths of its entries are told below it.
+    fn path(&self) -> &Path;
+
+    /// Reads everything but the contents of files. Called once, before any file is opened.
+    fn scan(&mut self, job: &ScanJob<'_>) -> Result<Layer>;
+
+    /// Its files, for one thread.
+    fn reader<'a>(&'a self, tree: &'a Tree) -> Box<dyn ContentReader + 'a>;
+}
+
+/// What a source goes by when it is read.
+pub(crate) struct ScanJob<'a> {
+    pub(crate) options: &'a BuildOptions,
+    pub(crate) filter: &'a Filter<'a>,
+    pub(crate) excludes: &'a Excludes,
+    pub(crate) progress: &'a dyn Progress,
+    pub(crate) threads: usize,
+}
 
 /// The contents of a tree's files.
 pub(crate) trait Contents: Sync {
@@ -28,6 +55,55 @@ pub(crate) trait Content {
     /// An error unless everything read so far is of the file as it was when the tree was read.
     fn check(&self) -> Result<()>;
 }
+
+/// What an image is made from: sources, later ones over earlier ones.
+#[derive(Debug, Default)]
+pub struct Sources {
+    pub(crate) list: Vec<Box<dyn Source>>,
+}
+
+impl Sources {
+    /// No source yet; an image needs one at least.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Lays `source` over those that are there.
+    pub fn push(&mut self, source: impl Into<Self>) {
+        self.list.extend(source.into().list);
+    }
+
+    pub(crate) fn of(source: impl Source + 'static) -> Self {
+        Self { list: vec![Box::new(source)] }
+    }
+}
+
+impl Contents for Sources {
+    fn reader<'a>(&'a self, tree: &'a Tree) -> Box<dyn ContentReader + 'a> {
+        let readers = self.list.iter().map(|_| None).collect();
+        Box::new(SourcesReader { sources: self, tree, readers })
+    }
+}
+
+/// Readers of all sources, made when first needed.
+struct SourcesReader<'a> {
+    sources: &'a Sources,
+    tree: &'a Tree,
+    readers: Vec<Option<Box<dyn ContentReader + 'a>>>,
+}
+
+impl ContentReader for SourcesReader<'_> {
+    fn open(&mut self, id: NodeId) -> Result<Box<dyn Content + '_>> {
+        let source = usize::from(self.tree.node(id).source);
+        let (Some(from), Some(reader)) = (self.sources.list.get(source), self.readers.get_mut(source)) else {
+            return Err(Error::no_such_source(self.tree, id));
+        };
+        reader.get_or_insert_with(|| from.reader(self.tree)).open(id)
+    }
+}
+
+/// How many sources there may be.
+pub(crate) const MAX_SOURCES: usize = SourceId::MAX as usize;
 
 /// A directory, held open: renaming it while the image is built changes nothing.
 #[derive(Debug)]
@@ -53,5 +129,11 @@ impl DirSource {
     /// The path that messages name.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+impl From<DirSource> for Sources {
+    fn from(source: DirSource) -> Self {
+        Self::of(source)
     }
 }

@@ -28,6 +28,9 @@ pub(crate) struct Entry {
 /// A time: seconds since 1970 and nanoseconds.
 pub(crate) type Time = (i64, u32);
 
+/// Number of a source, in the order in which they were given.
+pub(crate) type SourceId = u16;
+
 /// What an inode says, owners and time as they go into the image.
 #[derive(Debug)]
 pub(crate) struct Node {
@@ -39,6 +42,8 @@ pub(crate) struct Node {
     pub(crate) mtime: Time,
     /// Permissions as in `st_mode`, without the type.
     pub(crate) permissions: u16,
+    /// Where the node is from.
+    pub(crate) source: SourceId,
     pub(crate) xattrs: SetId,
     pub(crate) kind: Kind,
 }
@@ -65,7 +70,16 @@ pub(crate) struct Regular {
     pub(crate) size: u64,
     /// The parts that are not holes, ascending, if there are holes.
     pub(crate) data: Option<Box<[Segment]>>,
-    pub(crate) stamp: Stamp,
+    pub(crate) key: Key,
+}
+
+/// By what a source finds the bytes of one of its files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Key {
+    /// By its path; it has to be the same file still.
+    Stamp(Stamp),
+    /// By a number that means something to the source only.
+    Number(u64),
 }
 
 impl Regular {
@@ -92,8 +106,8 @@ pub(crate) struct Stamp {
 
 #[derive(Debug)]
 pub(crate) struct Tree {
-    /// What paths in messages start with.
-    pub(crate) path: PathBuf,
+    /// What paths in messages start with, by source; never empty.
+    pub(crate) sources: Vec<PathBuf>,
     pub(crate) nodes: Vec<Node>,
     pub(crate) entries: Vec<Entry>,
 }
@@ -123,6 +137,11 @@ impl Tree {
 
     /// The path of a node for messages.
     pub(crate) fn path_of(&self, id: NodeId) -> PathBuf {
+        self.path_in(self.node(id).source, id)
+    }
+
+    /// The path that a node has, or would have, in a source.
+    pub(crate) fn path_in(&self, source: SourceId, id: NodeId) -> PathBuf {
         let mut names = Vec::new();
         let mut at = id;
         while at != ROOT {
@@ -130,9 +149,14 @@ impl Tree {
             names.push(&entry.name);
             at = entry.dir;
         }
-        let mut path = self.path.clone();
+        let mut path = self.sources.get(usize::from(source)).cloned().unwrap_or_default();
         path.extend(names.iter().rev().map(|name| Path::new(OsStr::from_bytes(name))));
         path
+    }
+
+    /// What messages about all of it name: the source, or the first of several.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.sources.first().cloned().unwrap_or_default()
     }
 }
 

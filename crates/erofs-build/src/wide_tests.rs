@@ -10,7 +10,7 @@ use crate::build::build_with;
 use crate::inode::Shape;
 use crate::kernel::{Feature, KernelVersion};
 use crate::plan::Plan;
-use crate::tree::{Kind, Node, ROOT, Regular, Stamp, Tree};
+use crate::tree::{Key, Kind, Node, ROOT, Regular, Tree};
 use crate::xattr::Sets;
 use crate::{BuildOptions, DirSource, Output, Silent};
 
@@ -30,7 +30,7 @@ fn an_image_with_48_bit_addresses_reads_as_any_other() {
     let source = DirSource::open(&source).unwrap();
     let planner =
         |options: &_, tree: &_, sets: &_| Plan::with_width(options, tree, sets, true).map(|(plan, _)| plan);
-    let report = build_with(&BuildOptions::default(), &source, &mut output, &Silent, planner).unwrap();
+    let report = build_with(&BuildOptions::default(), source.into(), &mut output, &Silent, planner).unwrap();
     assert_eq!(report.oldest_kernel, KernelVersion(6, 15));
 
     let image =
@@ -59,14 +59,15 @@ fn a_tree_of_more_than_2_to_the_32_blocks_takes_48_bit_addresses_or_is_refused()
         nlink: 2,
         mtime: (0, 0),
         permissions: 0o755,
+        source: 0,
         xattrs: 0,
         kind,
     };
-    let stamp = Stamp { dev: 0, mtime: (0, 0) };
-    let large = Kind::Regular(Regular { size: 1 << 45, data: None, stamp });
+    let key = Key::Number(0);
+    let large = Kind::Regular(Regular { size: 1 << 45, data: None, key });
     let entry = crate::tree::Entry { dir: ROOT, node: 1, name: (*b"large").into() };
     let tree = Tree {
-        path: "tree".into(),
+        sources: vec!["tree".into()],
         nodes: vec![node(Kind::Directory { first: 0, count: 1 }), node(large)],
         entries: vec![entry],
     };

@@ -16,7 +16,7 @@ use crate::compress::Compression;
 use crate::error::Result;
 use crate::inode::{Data, InodeWriter, Said, Shape};
 use crate::plan::{MAX_BLOCK, too_large};
-use crate::tree::{Kind, Node, NodeId, Regular, Stamp};
+use crate::tree::{Key, Kind, Node, NodeId, Regular};
 use crate::zmap::{Extent, Map, Tail};
 
 /// The image as far as it has addresses.
@@ -191,9 +191,10 @@ impl<'a> Committer<'a> {
             nlink: 1,
             mtime: (plan.times.epoch, plan.times.fixed_nsec),
             permissions: 0,
+            source: 0,
             xattrs: 0,
             // Its size is that of the map; as a file without content it carries no fingerprint.
-            kind: Kind::Regular(Regular { size: 0, data: None, stamp: Stamp { dev: 0, mtime: (0, 0) } }),
+            kind: Kind::Regular(Regular { size: 0, data: None, key: Key::Number(0) }),
         };
         let map = self.map(&extents, Tail::Nothing);
         let shape = Shape::compressed(plan, &node, &map);

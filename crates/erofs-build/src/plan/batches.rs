@@ -151,19 +151,28 @@ mod tests {
     use erofs_format::inode::DataLayout;
 
     use super::*;
-    use crate::tree::{Node, Regular, Segment, Stamp};
+    use crate::tree::{Key, Node, Regular, Segment};
 
     const BLOCK: u64 = 4096;
 
     fn parts_of(size: u64, tail: u32, data: Option<&[(u64, u64)]>) -> Vec<Part> {
-        let stamp = Stamp { dev: 0, mtime: (0, 0) };
+        let key = Key::Number(0);
         let data: Option<Box<[Segment]>> =
             data.map(|data| data.iter().map(|&(start, end)| Segment { start, end }).collect());
         let layout = if data.is_some() { DataLayout::ChunkBased } else { DataLayout::FlatInline };
-        let kind = Kind::Regular(Regular { size, data, stamp });
-        let node =
-            Node { entry: 0, uid: 0, gid: 0, nlink: 1, mtime: (0, 0), permissions: 0, xattrs: 0, kind };
-        let tree = Tree { path: "".into(), nodes: vec![node], entries: Vec::new() };
+        let kind = Kind::Regular(Regular { size, data, key });
+        let node = Node {
+            entry: 0,
+            uid: 0,
+            gid: 0,
+            nlink: 1,
+            mtime: (0, 0),
+            permissions: 0,
+            source: 0,
+            xattrs: 0,
+            kind,
+        };
+        let tree = Tree { sources: Vec::new(), nodes: vec![node], entries: Vec::new() };
         let shape = Shape { layout, extended: false, size, blocks: 0, tail, chunk_bits: 0, core: 0 };
         parts(&tree, 0, shape, BLOCK).collect()
     }

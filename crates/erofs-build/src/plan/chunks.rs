@@ -82,11 +82,11 @@ pub(crate) fn stored_chunks(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tree::Stamp;
+    use crate::tree::Key;
 
     fn file(size: u64, parts: &[(u64, u64)]) -> Regular {
         let data = parts.iter().map(|&(start, end)| Segment { start, end }).collect();
-        Regular { size, data: Some(data), stamp: Stamp { dev: 0, mtime: (0, 0) } }
+        Regular { size, data: Some(data), key: Key::Number(0) }
     }
 
     #[test]

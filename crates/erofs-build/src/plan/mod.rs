@@ -236,5 +236,5 @@ pub(crate) fn node_ids(tree: &Tree) -> Result<Range<NodeId>> {
 }
 
 pub(crate) fn too_large(tree: &Tree, what: &'static str, found: u64, limit: u64) -> Error {
-    Error::TooLarge { path: tree.path.clone(), what, found, limit }
+    Error::TooLarge { path: tree.path(), what, found, limit }
 }

@@ -1,7 +1,7 @@
 //! Contents of a directory's files, exactly as they were when the tree was read.
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{OFlags, fstat};
 use rustix::io::{Errno, pread};
@@ -10,10 +10,19 @@ use super::dir::open_unseen;
 use super::entry::stamp;
 use super::open_dirs::OpenDirs;
 use crate::error::{Error, Result};
-use crate::source::{Content, ContentReader, Contents, DirSource};
-use crate::tree::{Kind, NodeId, Stamp, Tree};
+use crate::layer::Layer;
+use crate::source::{Content, ContentReader, DirSource, ScanJob, Source};
+use crate::tree::{Key, Kind, NodeId, Regular, Stamp, Tree};
 
-impl Contents for DirSource {
+impl Source for DirSource {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn scan(&mut self, job: &ScanJob<'_>) -> Result<Layer> {
+        super::scan(self, job)
+    }
+
     fn reader<'a>(&'a self, tree: &'a Tree) -> Box<dyn ContentReader + 'a> {
         Box::new(DirReader { tree, dirs: OpenDirs::new(&self.root) })
     }
@@ -27,7 +36,7 @@ struct DirReader<'a> {
 impl ContentReader for DirReader<'_> {
     fn open(&mut self, id: NodeId) -> Result<Box<dyn Content + '_>> {
         let entry = self.tree.first_entry(id);
-        let Kind::Regular(file) = &self.tree.node(id).kind else {
+        let Kind::Regular(Regular { size, key: Key::Stamp(stamp), .. }) = self.tree.node(id).kind else {
             return Err(changed(self.tree.path_of(id), "is no regular file"));
         };
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -38,7 +47,7 @@ impl ContentReader for DirReader<'_> {
             }
             error => Error::io(&self.tree.path_of(id), "open")(error),
         })?;
-        Ok(Box::new(OpenFile { fd, tree: self.tree, id, size: file.size, stamp: file.stamp }))
+        Ok(Box::new(OpenFile { fd, tree: self.tree, id, size, stamp }))
     }
 }
 

@@ -14,7 +14,8 @@ use rustix::io::Errno;
 use super::dir::open_unseen;
 use super::holes;
 use crate::error::{Error, Result};
-use crate::tree::{Kind, Regular, Stamp};
+use crate::layer::{Found, What};
+use crate::tree::{Key, Kind, Regular, Stamp};
 use crate::xattr::{Filter, Xattr, Xattrs};
 
 /// The largest value that fits the 16 bits that the format has for its size.
@@ -22,17 +23,6 @@ const MAX_VALUE: usize = u16::MAX as usize;
 
 /// The largest list and value that Linux has.
 const MAX_LIST: usize = 65536;
-
-/// What is known of an entry before the tree is put together.
-#[derive(Debug)]
-pub(super) struct Found {
-    pub(super) name: Box<[u8]>,
-    pub(super) stat: Stat,
-    /// Directories have no entries yet.
-    pub(super) kind: Kind,
-    pub(super) xattrs: Xattrs,
-    pub(super) xattrs_left_out: u64,
-}
 
 /// What reading an entry needs besides its name.
 #[derive(Debug)]
@@ -73,7 +63,7 @@ impl Reader<'_> {
             FileType::Socket => Kind::Socket,
             FileType::Unknown => return Err(Error::FileType { path: path(), mode: stat.st_mode }),
         };
-        let (xattrs, xattrs_left_out) = if self.filter.takes_none() {
+        let xattrs = if self.filter.takes_none() {
             (Xattrs::default(), 0)
         } else {
             // There is no listxattrat before Linux 6.13; this is the same for every kernel.
@@ -83,13 +73,13 @@ impl Reader<'_> {
                 .map_err(|_| Error::Name { path: path(), reason: "it contains a NUL byte" })?;
             self.xattrs(file, |buffer| llistxattr(file, buffer), path)?
         };
-        Ok(Found { name: name.to_bytes().into(), stat, kind, xattrs, xattrs_left_out })
+        Ok(found(name.to_bytes(), &stat, kind, xattrs))
     }
 
     /// Reads the root, which has no name.
     pub(super) fn root(&self, root: &OwnedFd, stat: Stat, path: &Path) -> Result<Found> {
         let path = &|| path.to_owned();
-        let (xattrs, xattrs_left_out) = if self.filter.takes_none() {
+        let xattrs = if self.filter.takes_none() {
             (Xattrs::default(), 0)
         } else {
             let file = format!("/proc/self/fd/{}/.\0", root.as_raw_fd());
@@ -98,7 +88,7 @@ impl Reader<'_> {
             self.xattrs(file, |buffer| flistxattr(root, buffer), path)?
         };
         let kind = Kind::Directory { first: 0, count: 0 };
-        Ok(Found { name: Box::default(), stat, kind, xattrs, xattrs_left_out })
+        Ok(found(b"", &stat, kind, xattrs))
     }
 
     fn regular(
@@ -119,7 +109,7 @@ impl Reader<'_> {
             data = holes::segments(file.as_fd(), size, self.block_size)
                 .map_err(|error| Error::io(&path(), "find the holes of")(error))?;
         }
-        Ok(Regular { size, data, stamp: stamp(stat) })
+        Ok(Regular { size, data, key: Key::Stamp(stamp(stat)) })
     }
 
     /// The xattrs of `file` that are taken, and how many are not.
@@ -162,6 +152,22 @@ impl Reader<'_> {
         }
         found.sort();
         Ok((Arc::from(found), left_out))
+    }
+}
+
+fn found(name: &[u8], stat: &Stat, kind: Kind, (xattrs, xattrs_left_out): (Xattrs, u64)) -> Found {
+    // A directory has one name, but is asked whether it is its own ancestor.
+    let is_known = stat.st_nlink > 1 || matches!(kind, Kind::Directory { .. });
+    Found {
+        name: name.into(),
+        what: What::Node(kind),
+        mode: stat.st_mode,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        mtime: mtime(stat),
+        identity: is_known.then_some((stat.st_dev, stat.st_ino)),
+        xattrs,
+        xattrs_left_out,
     }
 }
 

@@ -1,13 +1,11 @@
-//! Reads a directory into a [`Tree`].
+//! Reads a directory into a [`Layer`].
 //!
-//! Directories are read in parallel and in any order; [`assemble`] then puts what was found in the one order
+//! Directories are read in parallel and in any order; [`crate::assemble`] then puts what was found in the one order
 //! that depends on names only. Everything is opened relative to its directory, and no symlink is followed.
 
-mod assemble;
 mod contents;
 mod dir;
 mod entry;
-mod exclude;
 mod holes;
 mod open_dirs;
 
@@ -20,60 +18,37 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{RawDir, fstat};
 
-pub(crate) use exclude::Hidden;
-
 use crate::error::{Error, Result};
-use crate::options::BuildOptions;
-use crate::progress::Progress;
-use crate::source::DirSource;
-use crate::tree::Tree;
-use crate::xattr::{Filter, Sets};
+use crate::layer::{Found, Layer, Listing, TOP};
+use crate::source::{DirSource, ScanJob};
 use dir::{DirNode, KeptFd};
-use entry::{Found, Reader};
-use exclude::Excludes;
-
-/// A tree with what belongs to it.
-#[derive(Debug)]
-pub(crate) struct Scanned {
-    pub(crate) tree: Tree,
-    pub(crate) sets: Sets,
-    pub(crate) excluded: u64,
-    pub(crate) xattrs_left_out: u64,
-}
+use entry::Reader;
 
 /// Reads everything below `source` that the options do not leave out.
-pub(crate) fn scan(
-    options: &BuildOptions,
-    source: &DirSource,
-    hidden: Vec<Hidden>,
-    threads: usize,
-    progress: &dyn Progress,
-) -> Result<Scanned> {
-    let filter = Filter::new(options);
-    if !filter.takes_none() {
+pub(crate) fn scan(source: &DirSource, job: &ScanJob<'_>) -> Result<Layer> {
+    if !job.filter.takes_none() {
         // Without /proc xattrs would be lost in silence.
         rustix::fs::access(c"/proc/self/fd", rustix::fs::Access::EXISTS)
             .map_err(Error::io(Path::new("/proc/self/fd"), "read xattrs without"))?;
     }
     let stat = fstat(&source.root).map_err(Error::io(&source.path, "stat"))?;
-    let reader = Reader { filter: &filter, holes: options.holes, block_size: options.block_size.into() };
+    let reader =
+        Reader { filter: job.filter, holes: job.options.holes, block_size: job.options.block_size.into() };
     let root = reader.root(&source.root, stat, &source.path)?;
     let root_dir = DirNode::root(stat.st_dev, stat.st_ino);
     let scan = Scan {
-        options,
+        job,
         source,
         reader,
-        excludes: Excludes::new(&options.excludes, hidden)?,
-        progress,
         kept: Arc::new(AtomicUsize::new(0)),
         queue: Mutex::new(Queue {
-            jobs: vec![Job { id: 0, dir: root_dir, parent: None }],
+            jobs: vec![Job { id: TOP, dir: root_dir, parent: None }],
             ..Queue::default()
         }),
         changed: Condvar::new(),
     };
     std::thread::scope(|scope| {
-        for _ in 1..threads {
+        for _ in 1..job.threads {
             scope.spawn(|| scan.work());
         }
         scan.work();
@@ -82,7 +57,7 @@ pub(crate) fn scan(
     if let Some(error) = queue.error {
         return Err(error);
     }
-    assemble::assemble(options, source, root, queue.listings, queue.excluded)
+    Ok(Layer { root, listings: queue.listings, excluded: queue.excluded })
 }
 
 /// A directory to be read. Its id is what its parent's listing calls it.
@@ -91,12 +66,6 @@ struct Job {
     id: u32,
     dir: Arc<DirNode>,
     parent: Option<Arc<KeptFd>>,
-}
-
-/// What one directory holds, sorted by name, with the id of each subdirectory.
-#[derive(Debug, Default)]
-struct Listing {
-    entries: Vec<(Found, Option<u32>)>,
 }
 
 #[derive(Debug, Default)]
@@ -111,11 +80,9 @@ struct Queue {
 }
 
 struct Scan<'a> {
-    options: &'a BuildOptions,
+    job: &'a ScanJob<'a>,
     source: &'a DirSource,
     reader: Reader<'a>,
-    excludes: Excludes,
-    progress: &'a dyn Progress,
     kept: Arc<AtomicUsize>,
     queue: Mutex<Queue>,
     changed: Condvar,
@@ -161,20 +128,20 @@ impl Scan<'_> {
         let Listed { found, directories, fd, excluded } = listed;
         queue.excluded += excluded;
         let mut entries: Vec<_> = found.into_iter().map(|found| (found, None)).collect();
-        self.progress.advance(entries.len() as u64, 0);
+        self.job.progress.advance(entries.len() as u64, 0);
         let parent = if directories.is_empty() { None } else { KeptFd::keep(fd, &self.kept).ok() };
         for (index, dir) in directories.into_iter().rev() {
             queue.last_id += 1;
             entries[index].1 = Some(queue.last_id);
             queue.jobs.push(Job { id: queue.last_id, dir, parent: parent.clone() });
         }
-        queue.listings.insert(job.id, Listing { entries });
+        queue.listings.insert(job.id, Listing { entries, is_opaque: false });
     }
 
     fn list(&self, job: &Job, buffer: &mut [MaybeUninit<u8>]) -> Result<Listed> {
-        self.options.check_cancelled()?;
+        self.job.options.check_cancelled()?;
         let fd = job.dir.open(job.parent.as_deref(), &self.source.root, &self.source.path)?;
-        let below = if self.excludes.has_patterns() { Some(job.dir.path(Path::new(""))) } else { None };
+        let below = if self.job.excludes.has_patterns() { Some(job.dir.path(Path::new(""))) } else { None };
         let mut listed = Listed { found: Vec::new(), directories: Vec::new(), excluded: 0, fd };
         let mut entries = RawDir::new(&listed.fd, buffer);
         let mut names = 0u32;
@@ -183,12 +150,12 @@ impl Scan<'_> {
             let entry = entry.map_err(|error| Error::io(&path(), "list")(error))?;
             let name = entry.file_name();
             let bytes = name.to_bytes();
-            if bytes == b"." || bytes == b".." || self.excludes.hides((job.dir.dev, job.dir.ino), bytes) {
+            if bytes == b"." || bytes == b".." || self.job.excludes.hides((job.dir.dev, job.dir.ino), bytes) {
                 continue;
             }
             names = names.wrapping_add(1);
             if names.is_multiple_of(1024) {
-                self.options.check_cancelled()?;
+                self.job.options.check_cancelled()?;
             }
             let path = || path().join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(bytes));
             let stat = entry::stat(&listed.fd, name).map_err(|error| match error {
@@ -198,7 +165,7 @@ impl Scan<'_> {
             if let Some(below) = &below {
                 let relative =
                     below.join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(bytes));
-                if self.excludes.excludes(&relative, entry::is_dir(&stat)) {
+                if self.job.excludes.excludes(&relative, entry::is_dir(&stat)) {
                     listed.excluded += 1;
                     continue;
                 }
@@ -207,8 +174,8 @@ impl Scan<'_> {
         }
         listed.found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         for (index, found) in listed.found.iter().enumerate() {
-            if entry::is_dir(&found.stat) {
-                let (dev, ino) = (found.stat.st_dev, found.stat.st_ino);
+            if found.what.is_dir() {
+                let (dev, ino) = found.identity.unwrap_or_default();
                 let child = DirNode::child(&job.dir, &found.name, dev, ino, &self.source.path)?;
                 listed.directories.push((index, child));
             }

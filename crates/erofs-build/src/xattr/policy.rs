@@ -2,7 +2,8 @@
 
 use erofs_format::xattr::{XATTR_INDEX_NONE, split_name};
 
-use crate::options::{BuildOptions, XattrPolicy};
+use crate::options::{BuildOptions, Whiteouts, XattrPolicy};
+use crate::whiteouts::overlay_word;
 
 /// The policy of a build together with what no policy can change.
 #[derive(Debug)]
@@ -10,17 +11,19 @@ pub(crate) struct Filter<'a> {
     policy: &'a XattrPolicy,
     /// This name is the builder's own; a value that the source has for it is a claim about other bytes.
     reserved: Option<&'a [u8]>,
+    /// Attributes of overlayfs are looked at, whatever the policy is, and taken out later.
+    whiteouts: bool,
 }
 
 impl<'a> Filter<'a> {
     pub(crate) fn new(options: &'a BuildOptions) -> Self {
         let reserved = options.fingerprint.then_some(options.fingerprint_name.as_slice());
-        Self { policy: &options.xattrs, reserved }
+        Self { policy: &options.xattrs, reserved, whiteouts: options.whiteouts != Whiteouts::Plain }
     }
 
     /// Whether xattrs need not even be listed.
     pub(crate) fn takes_none(&self) -> bool {
-        *self.policy == XattrPolicy::None
+        *self.policy == XattrPolicy::None && !self.whiteouts
     }
 
     /// Whether the xattr `name` is stored.
@@ -28,6 +31,9 @@ impl<'a> Filter<'a> {
         let (namespace, _) = split_name(name);
         if namespace == XATTR_INDEX_NONE || Some(name) == self.reserved {
             return false;
+        }
+        if self.whiteouts && overlay_word(name).is_some() {
+            return true;
         }
         match self.policy {
             XattrPolicy::All => true,
