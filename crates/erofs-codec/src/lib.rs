@@ -26,6 +26,8 @@ mod lzma;
 mod zstd;
 
 pub use error::DecodeError;
+#[doc(hidden)]
+pub use zstd::parts as zstd_parts;
 
 /// How the bytes of a cluster are encoded, with what the superblock's record says about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,8 +5,8 @@
 //! fits, and says how much that was. It does so in about one compression, whatever the codec.
 //!
 //! ```text
-//! lz4.rs      the library's own filling       zstd.rs     one stream, flushed ever more often
-//! lzma.rs     the library's own filling       deflate.rs  a little too much, cut at the last symbol that fits
+//! lz4.rs    the library's own filling       zstd/     blocks, the last one cut where the room ends
+//! lzma.rs   the library's own filling       deflate/  a little too much, cut at the last symbol that fits
 //! ```
 #![forbid(unsafe_code)]
 
@@ -87,8 +87,10 @@ impl Encoder {
 
     /// Forgets what was learnt of the input so far, so that what comes does not depend on what was.
     pub fn restart(&mut self) {
-        if let Inner::Deflate(deflate) = &mut self.0 {
-            deflate.restart();
+        match &mut self.0 {
+            Inner::Deflate(deflate) => deflate.restart(),
+            Inner::Zstd(zstd) => zstd.restart(),
+            Inner::Lz4(_) | Inner::Lzma(_) => (),
         }
     }
 

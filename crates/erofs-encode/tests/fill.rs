@@ -4,7 +4,7 @@ use erofs_codec::{Codec, Decoder, Want};
 use erofs_encode::{Encoder, MAX_CAPACITY, Method};
 use proptest::prelude::*;
 
-const METHODS: [Method; 8] = [
+const METHODS: [Method; 9] = [
     Method::Lz4,
     Method::Lz4Hc { level: 9 },
     Method::Lzma { level: 1, dict_size: 1 << 20 },
@@ -13,6 +13,7 @@ const METHODS: [Method; 8] = [
     Method::Zstd { level: 1, window_log: 20 },
     Method::Zstd { level: 3, window_log: 15 },
     Method::Zstd { level: 12, window_log: 20 },
+    Method::Zstd { level: 19, window_log: 20 },
 ];
 
 fn codec(method: Method) -> Codec {
@@ -22,6 +23,24 @@ fn codec(method: Method) -> Codec {
         Method::Deflate { .. } => Codec::Deflate { window_bits: 15 },
         Method::Zstd { window_log, .. } => Codec::Zstd { window_log: u8::try_from(window_log).unwrap() },
     }
+}
+
+/// Decodes by the C libraries, of which Linux has copies. They insist on more than we do.
+fn decode_elsewhere(method: Method, stream: &[u8], output: &mut [u8]) {
+    output.fill(0);
+    let length = match method {
+        Method::Lz4 | Method::Lz4Hc { .. } => lzzzz::lz4::decompress(stream, output).unwrap(),
+        Method::Lzma { .. } => return decode(method, stream, output),
+        Method::Deflate { .. } => {
+            libdeflater::Decompressor::new().deflate_decompress(stream, output).unwrap()
+        }
+        Method::Zstd { .. } => zstd_safe::decompress(output, stream).unwrap(),
+    };
+    assert_eq!(length, output.len(), "{method:?}");
+}
+
+fn decode(method: Method, stream: &[u8], output: &mut [u8]) {
+    Decoder::new().decode(codec(method), stream, output, Want::Whole).unwrap();
 }
 
 /// Fills clusters until the input is used up; returns their lengths.
@@ -38,6 +57,8 @@ fn fill_all(method: Method, input: &[u8], capacity: usize) -> Vec<usize> {
         let mut decoded = vec![0; read];
         decoder.decode(codec(method), &out, &mut decoded, Want::Whole).unwrap();
         assert!(decoded == input[at..at + read], "{method:?} at {at}");
+        decode_elsewhere(method, &out, &mut decoded);
+        assert!(decoded == input[at..at + read], "{method:?} at {at}, by a decoder that is not ours");
         lengths.push(out.len());
         at += read;
     }
@@ -87,6 +108,31 @@ fn clusters_are_full_but_the_last_one() {
             for length in full {
                 assert!(capacity - length < 64, "{method:?}: {length} of {capacity}");
             }
+        }
+    }
+}
+
+#[test]
+fn streams_can_be_cut_at_any_length() {
+    // Text, noise and runs one after the other: blocks of every kind, in codes of their own and of others.
+    let mut input = text(30_000, 11);
+    input.extend(noise(900, 5));
+    input.extend(vec![7; 3000]);
+    input.extend(text(9000, 12));
+    for method in [Method::Deflate { level: 6 }, Method::Zstd { level: 3, window_log: 15 }] {
+        let mut encoder = Encoder::new(method).unwrap();
+        let mut out = Vec::new();
+        for capacity in (512..16_000).step_by(13) {
+            let read = encoder.fill(&input, capacity, &mut out).unwrap();
+            assert!(
+                out.len() <= capacity && (read == input.len() || capacity - out.len() < 80),
+                "{capacity}"
+            );
+            let mut decoded = vec![0; read];
+            decode(method, &out, &mut decoded);
+            assert!(decoded == input[..read], "{method:?} {capacity}");
+            decode_elsewhere(method, &out, &mut decoded);
+            assert!(decoded == input[..read], "{method:?} {capacity}, by a decoder that is not ours");
         }
     }
 }

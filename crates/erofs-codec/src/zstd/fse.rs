@@ -3,20 +3,20 @@
 /// More symbols than any code has: those of match lengths.
 pub(super) const MAX_SYMBOLS: usize = 53;
 /// The largest number of states.
-pub(super) const MAX_STATES: usize = 512;
+pub const MAX_STATES: usize = 512;
 
 /// How often each symbol occurs among the states of a table.
 #[derive(Debug)]
-pub(super) struct Distribution {
+pub struct Distribution {
     /// -1 stands for less than once: the symbol has one state, but from the end of the table.
-    pub(super) counts: [i16; MAX_SYMBOLS],
+    pub counts: [i16; MAX_SYMBOLS],
     /// Base-2 logarithm of the number of states.
-    pub(super) log: u32,
+    pub log: u32,
 }
 
 impl Distribution {
     /// A distribution that the format defines.
-    pub(super) fn predefined(counts: &[i16], log: u32) -> Self {
+    pub fn predefined(counts: &[i16], log: u32) -> Self {
         let mut all = [0; MAX_SYMBOLS];
         all.iter_mut().zip(counts).for_each(|(slot, count)| *slot = *count);
         Self { counts: all, log }
@@ -24,7 +24,7 @@ impl Distribution {
 
     /// Reads the distribution of at most `symbols` symbols and `max_log`; with it the number of
     /// bytes that it takes. `None` if it is none.
-    pub(super) fn read(input: &[u8], symbols: usize, max_log: u32) -> Option<(Self, usize)> {
+    pub fn read(input: &[u8], symbols: usize, max_log: u32) -> Option<(Self, usize)> {
         let mut bits = Forward { input, at: 0 };
         let log = bits.take(4) + 5;
         if log > max_log {
@@ -63,7 +63,7 @@ impl Distribution {
     /// Calls `put` for each state with its symbol, the number of bits that lead from it to the next
     /// state, and the state that they are added to.
     #[inline(always)]
-    pub(super) fn for_each_state(&self, mut put: impl FnMut(usize, u8, u32, u32)) {
+    pub fn for_each_state(&self, mut put: impl FnMut(usize, u8, u32, u32)) {
         let size = 1_usize << self.log;
         let mask = size - 1;
         let mut symbols = [0_u8; MAX_STATES];

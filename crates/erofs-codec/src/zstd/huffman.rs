@@ -27,21 +27,9 @@ impl Huffman {
     /// description takes. `None` if it is none.
     pub(super) fn read(&mut self, input: &[u8]) -> Option<usize> {
         let mut weights = [0_u8; 256];
-        let (&header, rest) = input.split_first()?;
-        let (count, size) = if header < 128 {
-            let size = usize::from(header);
-            (read_weights(rest.get(..size)?, &mut weights)?, size)
-        } else {
-            let count = usize::from(header) - 127;
-            let size = count.div_ceil(2);
-            for (pair, byte) in weights.chunks_exact_mut(2).zip(rest.get(..size)?) {
-                pair[0] = byte >> 4;
-                pair[1] = byte & 15;
-            }
-            (count, size)
-        };
+        let (count, size) = read_description(input, &mut weights)?;
         self.build(&mut weights, count)?;
-        Some(1 + size)
+        Some(size)
     }
 
     /// Makes the table from the weights of all symbols but the last, whose weight makes the sum a
@@ -49,8 +37,6 @@ impl Huffman {
     fn build(&mut self, weights: &mut [u8; 256], count: usize) -> Option<()> {
         let mut ranks = [0_u32; MAX_BITS as usize + 2];
         let mut sum = 0_u32;
-        // An odd number of weights leaves half a byte, which counts for nothing.
-        weights.get_mut(count..)?.fill(0);
         for &weight in &weights[..count] {
             *ranks.get_mut(usize::from(weight)).filter(|_| u32::from(weight) <= MAX_BITS)? += 1;
             sum += (1 << weight) >> 1;
@@ -184,6 +170,25 @@ impl<'a> Lane<'a> {
     fn room(&mut self, done: usize) -> Option<&mut [u8; STEP]> {
         self.output.get_mut(done..)?.first_chunk_mut()
     }
+}
+
+/// Reads the description of a code: the weights of all symbols but the last. Gives their number and the
+/// number of bytes that the description takes; `None` if it is none.
+pub fn read_description(input: &[u8], weights: &mut [u8; 256]) -> Option<(usize, usize)> {
+    let (&header, rest) = input.split_first()?;
+    if header < 128 {
+        let size = usize::from(header);
+        return Some((read_weights(rest.get(..size)?, weights)?, 1 + size));
+    }
+    let count = usize::from(header) - 127;
+    let size = count.div_ceil(2);
+    for (pair, byte) in weights.chunks_exact_mut(2).zip(rest.get(..size)?) {
+        pair[0] = byte >> 4;
+        pair[1] = byte & 15;
+    }
+    // An odd number of weights leaves half a byte, which counts for nothing.
+    weights.get_mut(count..)?.fill(0);
+    Some((count, 1 + size))
 }
 
 /// Reads weights written in two interleaved streams of states; `None` if they are none.

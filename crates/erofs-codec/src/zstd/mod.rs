@@ -11,6 +11,14 @@ use crate::error::{DecodeError, Result};
 use literals::Literals;
 use sequences::{Sequences, Target};
 
+/// How blocks are written, for those who change written ones.
+pub mod parts {
+    pub use super::backward::Backward;
+    pub use super::fse::{Distribution, MAX_STATES};
+    pub use super::huffman::read_description;
+    pub use super::sequences::{KINDS, Kind};
+}
+
 const MAGIC: u32 = 0xFD2F_B528;
 /// No block is longer, compressed or not.
 const MAX_BLOCK: usize = 128 << 10;

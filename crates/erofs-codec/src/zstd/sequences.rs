@@ -49,14 +49,20 @@ const OFFSET_COUNTS: [i16; 29] =
     [1, 1, 1, 1, 1, 1, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1];
 
 /// One of the three codes.
-struct Kind {
-    codes: &'static [(u32, u8)],
-    max_log: u32,
-    predefined: &'static [i16],
-    predefined_log: u32,
+#[derive(Debug)]
+pub struct Kind {
+    /// Base values and numbers of extra bits.
+    pub codes: &'static [(u32, u8)],
+    /// Base-2 logarithm of the most states.
+    pub max_log: u32,
+    /// The distribution that needs no description.
+    pub predefined: &'static [i16],
+    /// Base-2 logarithm of its states.
+    pub predefined_log: u32,
 }
 
-const KINDS: [Kind; 3] = [
+/// Those of literal lengths, offsets and match lengths.
+pub const KINDS: [Kind; 3] = [
     Kind { codes: &LITERAL_LENGTHS, max_log: 9, predefined: &LITERAL_LENGTH_COUNTS, predefined_log: 6 },
     Kind { codes: &OFFSETS, max_log: 8, predefined: &OFFSET_COUNTS, predefined_log: 5 },
     Kind { codes: &MATCH_LENGTHS, max_log: 9, predefined: &MATCH_LENGTH_COUNTS, predefined_log: 6 },
