@@ -48,6 +48,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         cluster: number("CLUSTER").unwrap_or(65536),
         fragments: number("FRAGMENTS") != Some(0),
         inline: number("INLINE") == Some(1),
+        dense: number("DENSE").map(|dense| dense == 1),
         ..Compression::new(algorithm)
     });
     let mut output = Output::create(image, true)?;

@@ -10,6 +10,9 @@ use zerocopy::IntoBytes;
 use crate::error::{Error, Result};
 use crate::kernel::Feature;
 
+/// The most blocks of a cluster that Linux takes for LZ4.
+const MAX_LZ4_BLOCKS: u32 = 256;
+
 /// How the contents of files are compressed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compression {
@@ -23,6 +26,9 @@ pub struct Compression {
     pub fragments: bool,
     /// Keep a last cluster beside the inode if it is so small that both fit into a block.
     pub inline: bool,
+    /// Let clusters be of any length and lie close together, as Linux 6.15 reads them ("encoded extents"); without
+    /// a word, if the target kernel is as new and `fragments` is off. `inline` then means nothing.
+    pub dense: Option<bool>,
 }
 
 /// An algorithm, with the way to search for matches where there are two.
@@ -44,7 +50,7 @@ pub enum CompressionAlgorithm {
 impl Compression {
     /// An algorithm at its usual level, in clusters of 64 KiB.
     pub fn new(algorithm: CompressionAlgorithm) -> Self {
-        Self { algorithm, level: None, cluster: 65536, fragments: true, inline: false }
+        Self { algorithm, level: None, cluster: 65536, fragments: true, inline: false, dense: None }
     }
 
     /// Checks what can be checked without the tree.
@@ -55,6 +61,11 @@ impl Compression {
         if self.cluster < block_size || self.cluster > most || !self.cluster.is_multiple_of(block_size) {
             let reason =
                 format!("{} is not a multiple of the block size, {block_size}, up to {most}", self.cluster);
+            return bad("cluster", reason);
+        }
+        // Linux keeps so many pages ready for each CPU, and refuses more at mount.
+        if self.algorithm() == Algorithm::Lz4 && self.cluster / block_size > MAX_LZ4_BLOCKS {
+            let reason = format!("{} is more than {MAX_LZ4_BLOCKS} blocks, the most for lz4", self.cluster);
             return bad("cluster", reason);
         }
         if block_size > 4096 << 2 {
@@ -102,6 +113,15 @@ impl Compression {
         }
     }
 
+    /// Bytes of a cluster that may start anywhere in a block: LZ4 clusters may then touch a block more, and the
+    /// kernel must have been told.
+    pub(crate) fn dense_cluster(&self, block_size: u32) -> u32 {
+        match self.algorithm() {
+            Algorithm::Lz4 => self.cluster.min((MAX_LZ4_BLOCKS - 1) * block_size),
+            _ => self.cluster,
+        }
+    }
+
     /// What is needed of the kernel.
     pub(crate) fn features(&self, block_size: u32) -> impl Iterator<Item = Feature> {
         let algorithm = match self.algorithm() {
@@ -116,13 +136,14 @@ impl Compression {
         [Some(algorithm), big, fragments, inline].into_iter().flatten()
     }
 
-    pub(crate) fn needs_record(&self, block_size: u32) -> bool {
-        self.algorithm() != Algorithm::Lz4 || self.cluster > block_size
+    pub(crate) fn needs_record(&self, block_size: u32, is_dense: bool) -> bool {
+        self.algorithm() != Algorithm::Lz4 || self.cluster > block_size || is_dense
     }
 
     /// The record that tells the kernel what its decoder has to be ready for, with its length.
-    pub(crate) fn record(&self, block_size: u32) -> Vec<u8> {
-        let blocks = u16::try_from(self.cluster / block_size).unwrap_or(u16::MAX);
+    pub(crate) fn record(&self, block_size: u32, is_dense: bool) -> Vec<u8> {
+        let blocks = (self.cluster / block_size + u32::from(is_dense)).min(MAX_LZ4_BLOCKS);
+        let blocks = u16::try_from(blocks).unwrap_or(u16::MAX);
         let lz4 =
             Lz4Cfgs { max_distance: u16::MAX.into(), max_pclusterblks: blocks.into(), ..Default::default() };
         let lzma = LzmaCfgs { dict_size: self.window().into(), ..Default::default() };

@@ -75,6 +75,8 @@ pub enum Feature {
     Deflate,
     /// Zstandard.
     Zstd,
+    /// Compressed clusters of any length, anywhere.
+    EncodedExtents,
 }
 
 impl Feature {
@@ -90,7 +92,9 @@ impl Feature {
             Self::SmallBlocks | Self::XattrPrefixes | Self::Fingerprints => KernelVersion(6, 4),
             Self::Deflate => KernelVersion(6, 6),
             Self::Zstd => KernelVersion(6, 10),
-            Self::Addresses48 | Self::CompactTimes | Self::LongLabel => KernelVersion(6, 15),
+            Self::Addresses48 | Self::CompactTimes | Self::LongLabel | Self::EncodedExtents => {
+                KernelVersion(6, 15)
+            }
         }
     }
 
@@ -108,6 +112,7 @@ impl Feature {
             Self::BigClusters => "use clusters of one block",
             Self::TailPacking => "keep last clusters in blocks of their own",
             Self::Fragments => "build without fragments",
+            Self::EncodedExtents => "let clusters fill whole blocks",
         }
     }
 }
@@ -129,6 +134,7 @@ impl fmt::Display for Feature {
             Self::Fragments => "fragments",
             Self::Deflate => "DEFLATE clusters",
             Self::Zstd => "Zstandard clusters",
+            Self::EncodedExtents => "encoded extents",
         })
     }
 }

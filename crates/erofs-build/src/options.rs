@@ -192,6 +192,9 @@ impl BuildOptions {
         if let Some(compression) = &self.compression {
             compression.check(self.block_size)?;
             compression.features(self.block_size).try_for_each(|feature| self.require(feature))?;
+            if compression.dense == Some(true) {
+                self.require(Feature::EncodedExtents)?;
+            }
         }
         if self.block_size < 4096 {
             self.require(Feature::SmallBlocks)?;
@@ -212,6 +215,13 @@ impl BuildOptions {
     pub(crate) fn compresses(&self, file: &Regular) -> bool {
         let is_mostly_holes = file.size >> 30 > 0 && file.size / 64 > file.stored_bytes();
         self.compression.is_some() && !is_mostly_holes
+    }
+
+    /// Whether clusters may be of any length. Where fragments gather the ends of files there is little left to
+    /// gain by it.
+    pub(crate) fn is_dense(&self) -> bool {
+        let target = self.target_kernel.is_some_and(|target| target >= Feature::EncodedExtents.since());
+        self.compression.as_ref().is_some_and(|how| how.dense.unwrap_or(target && !how.fragments))
     }
 
     pub(crate) fn longest_tail(&self) -> u64 {

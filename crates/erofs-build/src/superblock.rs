@@ -23,7 +23,7 @@ pub(crate) fn write(
     head: &mut [u8],
 ) -> [u8; 16] {
     let (table, _) = plan.areas.prefix_table();
-    put(head, HEAD_END, &compression_record(options));
+    put(head, HEAD_END, &compression_record(options, plan.is_dense));
     put(head, plan.table_at, &table);
     let mut superblock = superblock(options, plan, tree, root_nid, &packed);
     let uuid = options.uuid.unwrap_or_else(|| digest_uuid(&superblock, plan, &table, packed.hash));
@@ -65,7 +65,7 @@ fn superblock(
     if let Some(how) = &options.compression {
         incompat |= FeatureIncompat::LZ4_0PADDING;
         u1 = u16::MAX; // lz4_max_distance
-        if how.needs_record(options.block_size) {
+        if how.needs_record(options.block_size, plan.is_dense) {
             incompat |= FeatureIncompat::COMPR_CFGS;
             u1 = 1 << how.algorithm() as u16;
         }
@@ -75,6 +75,9 @@ fn superblock(
         if packed.packed_nid.is_some() {
             incompat |= FeatureIncompat::FRAGMENTS;
         }
+    }
+    if plan.is_dense {
+        incompat |= FeatureIncompat::BIT48;
     }
     let (blocks_lo, blocks_hi) = split_address(packed.blocks);
     let mut rb = u16::try_from(root_nid).unwrap_or(u16::MAX);

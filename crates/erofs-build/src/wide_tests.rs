@@ -12,10 +12,20 @@ use crate::kernel::{Feature, KernelVersion};
 use crate::plan::Plan;
 use crate::tree::{Key, Kind, Node, ROOT, Regular, Tree};
 use crate::xattr::Sets;
-use crate::{BuildOptions, DirSource, Output, Silent};
+use crate::{BuildOptions, Compression, CompressionAlgorithm, DirSource, Output, Silent};
 
 #[test]
 fn an_image_with_48_bit_addresses_reads_as_any_other() {
+    check(&BuildOptions::default());
+}
+
+#[test]
+fn a_compressed_image_with_48_bit_addresses_does_too() {
+    let compression = Some(Compression::new(CompressionAlgorithm::Zstd));
+    check(&BuildOptions { compression, ..BuildOptions::default() });
+}
+
+fn check(options: &BuildOptions) {
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("source");
     fs::create_dir(&source).unwrap();
@@ -30,7 +40,7 @@ fn an_image_with_48_bit_addresses_reads_as_any_other() {
     let source = DirSource::open(&source).unwrap();
     let planner =
         |options: &_, tree: &_, sets: &_| Plan::with_width(options, tree, sets, true).map(|(plan, _)| plan);
-    let report = build_with(&BuildOptions::default(), source.into(), &mut output, &Silent, planner).unwrap();
+    let report = build_with(options, source.into(), &mut output, &Silent, planner).unwrap();
     assert_eq!(report.oldest_kernel, KernelVersion(6, 15));
 
     let image =

@@ -6,7 +6,7 @@ use std::fs;
 use std::num::NonZeroUsize;
 
 use common::{built, corner_cases, open, view_dir, view_image};
-use erofs_build::{BuildOptions, Compression, CompressionAlgorithm, KernelVersion};
+use erofs_build::{BuildOptions, Compression, CompressionAlgorithm, Feature, KernelVersion};
 
 const ALGORITHMS: [CompressionAlgorithm; 5] = [
     CompressionAlgorithm::Lz4,
@@ -74,8 +74,15 @@ fn every_algorithm_and_cluster_size_keeps_every_byte() {
         for (block_size, cluster) in
             [(4096, 4096), (4096, 65536), (4096, 1 << 20), (512, 4096), (16384, 16384)]
         {
-            for (fragments, inline) in [(false, false), (true, false), (false, true)] {
-                let how = Compression { cluster, fragments, inline, ..Compression::new(algorithm) };
+            for (fragments, inline, dense) in [
+                (false, false, false),
+                (true, false, false),
+                (false, true, false),
+                (false, true, true),
+                (true, false, true),
+            ] {
+                let dense = Some(dense);
+                let how = Compression { cluster, fragments, inline, dense, ..Compression::new(algorithm) };
                 let options = BuildOptions { block_size, ..options(&how) };
                 check(dir.path(), &options);
             }
@@ -89,11 +96,15 @@ fn large_files_are_compressed_in_parts() {
     large_cases(dir.path());
     let content: u64 = view_dir(dir.path()).values().map(|seen| seen.content.len() as u64).sum();
     for algorithm in ALGORITHMS {
-        for fragments in [false, true] {
-            let how = Compression { fragments, ..Compression::new(algorithm) };
+        let length = |fragments, dense| {
+            let how = Compression { fragments, dense, ..Compression::new(algorithm) };
             let length = check(dir.path(), &options(&how)) as u64;
             assert!(length < content * 2 / 3, "{algorithm:?}: {length} of {content}");
-        }
+            length
+        };
+        length(true, None);
+        length(true, Some(true));
+        assert!(length(false, Some(true)) < length(false, None));
     }
 }
 
@@ -102,14 +113,16 @@ fn threads_do_not_change_a_compressed_image() {
     let dir = tempfile::tempdir().unwrap();
     corner_cases(dir.path());
     large_cases(dir.path());
-    for algorithm in [CompressionAlgorithm::Zstd, CompressionAlgorithm::Lz4] {
+    for (algorithm, dense) in [
+        (CompressionAlgorithm::Zstd, None),
+        (CompressionAlgorithm::Lz4, None),
+        (CompressionAlgorithm::Lz4, Some(true)),
+    ] {
         let images: Vec<_> = [1, 2, 7]
             .into_iter()
             .map(|threads| {
-                let options = BuildOptions {
-                    threads: NonZeroUsize::new(threads),
-                    ..options(&Compression::new(algorithm))
-                };
+                let how = Compression { dense, ..Compression::new(algorithm) };
+                let options = BuildOptions { threads: NonZeroUsize::new(threads), ..options(&how) };
                 built(dir.path(), &options).0
             })
             .collect();
@@ -147,4 +160,26 @@ fn clusters_that_linux_does_not_read_are_refused() {
     let how = Compression { level: Some(99), ..Compression::new(CompressionAlgorithm::Zstd) };
     let error = options(&how).check().unwrap_err().to_string();
     assert_eq!(error, "compress: zstd has no level 99, only 1 to 22");
+}
+
+#[test]
+fn clusters_of_any_length_are_for_new_kernels_without_fragments_or_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("f"), vec![b'x'; 100_000]).unwrap();
+    let (old, new) = (Some(KernelVersion(6, 14)), Some(KernelVersion(6, 15)));
+    for (dense, fragments, target_kernel, expected) in [
+        (None, false, None, false),
+        (None, false, old, false),
+        (None, false, new, true),
+        (None, true, new, false),
+        (Some(true), true, None, true),
+        (Some(false), false, new, false),
+    ] {
+        let how = Compression { dense, fragments, ..Compression::new(CompressionAlgorithm::Zstd) };
+        let report = built(dir.path(), &BuildOptions { target_kernel, ..options(&how) }).1;
+        assert_eq!(report.features.contains(&Feature::EncodedExtents), expected, "{how:?} {target_kernel:?}");
+    }
+    let how = Compression { dense: Some(true), ..Compression::new(CompressionAlgorithm::Zstd) };
+    let error = BuildOptions { target_kernel: old, ..options(&how) }.check().unwrap_err().to_string();
+    assert!(error.contains("encoded extents need Linux 6.15"), "{error}");
 }

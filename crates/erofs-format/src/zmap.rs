@@ -282,6 +282,9 @@ pub struct ExtentRecord {
     pub reserved: [u8; 12],
 }
 
+const EXTENT_LENGTH_MASK: u32 = (1 << 21) - 1;
+const EXTENT_PARTIAL: u32 = 1 << 27;
+
 /// `plen` of an extent record, taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ExtentLength {
@@ -296,7 +299,14 @@ pub struct ExtentLength {
 impl From<u32> for ExtentLength {
     fn from(plen: u32) -> Self {
         let [_, _, _, top] = plen.to_le_bytes();
-        Self { length: plen & 0x1f_ffff, partial: plen & 1 << 27 != 0, format: top >> 4 }
+        Self { length: plen & EXTENT_LENGTH_MASK, partial: plen & EXTENT_PARTIAL != 0, format: top >> 4 }
+    }
+}
+
+impl From<ExtentLength> for u32 {
+    fn from(length: ExtentLength) -> u32 {
+        let partial = if length.partial { EXTENT_PARTIAL } else { 0 };
+        length.length & EXTENT_LENGTH_MASK | partial | u32::from(length.format) << 28
     }
 }
 

@@ -12,6 +12,9 @@ use crate::zmap::Extent;
 const LEAST_SKIPPED: usize = 64 << 10;
 const MOST_SKIPPED: usize = 1 << 20;
 
+/// So many zeros are a hole, where clusters are of any length.
+const HOLE: usize = 64 << 10;
+
 /// Samples that are taken of a file before it is compressed, and their bytes.
 const SAMPLES: u64 = 3;
 pub(super) const SAMPLE: usize = 8 << 10;
@@ -28,6 +31,8 @@ pub(super) struct Filler {
     usual: usize,
     cluster: usize,
     block_size: usize,
+    /// Clusters are of any length and lie close together.
+    is_dense: bool,
 }
 
 /// What becomes of the end of the input, if it would not fill a cluster.
@@ -50,14 +55,16 @@ pub(super) struct Rest {
 }
 
 impl Filler {
-    pub(super) fn new(compression: &Compression, block_size: u32) -> Result<Self> {
+    pub(super) fn new(compression: &Compression, block_size: u32, is_dense: bool) -> Result<Self> {
         Ok(Self {
             encoder: compression.encoder()?,
             sampler: Encoder::new(Method::Zstd { level: 1, window_log: 15 }).map_err(failed)?,
             encoded: Vec::new(),
             usual: 0,
-            cluster: compression.cluster as usize,
+            cluster: if is_dense { compression.dense_cluster(block_size) } else { compression.cluster }
+                as usize,
             block_size: block_size as usize,
+            is_dense,
         })
     }
 
@@ -80,6 +87,14 @@ impl Filler {
         let mut skipped = 0;
         while at < input.len() {
             let rest = &input[at..];
+            let zeros = if self.is_dense { leading_zeros(rest) } else { 0 };
+            // fsck.erofs 1.9.4 extracts a compressed file that ends with a hole without its end.
+            let zeros = if zeros == rest.len() { zeros.saturating_sub(HOLE) } else { zeros };
+            if zeros >= HOLE {
+                extents.push(Self::extent(zeros, false, content, 0));
+                at += zeros;
+                continue;
+            }
             // An end that is likely to fill no cluster is not worth the attempt.
             if end == End::Left && rest.len() < self.usual {
                 break;
@@ -87,7 +102,8 @@ impl Filler {
             let read = self.encoder.fill(rest, self.cluster, &mut self.encoded).map_err(failed)?;
             let is_end = read == rest.len();
             let encoded = self.encoded.len();
-            let saves = encoded.next_multiple_of(self.block_size) < read.next_multiple_of(self.block_size);
+            let unit = if self.is_dense { 1 } else { self.block_size };
+            let saves = encoded.next_multiple_of(unit) < read.next_multiple_of(unit);
             if is_end && end == End::Left {
                 break;
             }
@@ -99,7 +115,7 @@ impl Filler {
                 }
             }
             if saves {
-                let room = encoded.next_multiple_of(self.block_size);
+                let room = encoded.next_multiple_of(unit);
                 // Encoded data ends with its cluster; zeros before it are passed over.
                 content.zeros(room - encoded);
                 content.put(&self.encoded);
@@ -111,10 +127,12 @@ impl Filler {
                 skipped = (2 * skipped).clamp(LEAST_SKIPPED, MOST_SKIPPED);
                 let stored = &rest[..rest.len().min(skipped)];
                 // Older kernels copy no more than a block at a time from clusters that are not encoded.
-                for block in stored.chunks(self.block_size) {
-                    content.put(block);
-                    content.pad();
-                    extents.push(Self::extent(block.len(), false, content, self.block_size));
+                let longest = if self.is_dense { stored.len() } else { self.block_size };
+                for part in stored.chunks(longest) {
+                    let room = part.len().next_multiple_of(unit);
+                    content.put(part);
+                    content.zeros(room - part.len());
+                    extents.push(Self::extent(part.len(), false, content, room));
                 }
                 at += stored.len();
             }
@@ -149,6 +167,13 @@ impl Filler {
         }
         Ok(after < before - before / 32)
     }
+}
+
+fn leading_zeros(bytes: &[u8]) -> usize {
+    const STEP: usize = 64;
+    let steps = bytes.chunks_exact(STEP).take_while(|step| **step == [0; STEP]).count();
+    let rest = &bytes[steps * STEP..];
+    steps * STEP + rest.iter().take(STEP).take_while(|byte| **byte == 0).count()
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]

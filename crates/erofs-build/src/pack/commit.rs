@@ -94,6 +94,9 @@ impl<'a> Committer<'a> {
 
     /// Writes contents where the image ends, and says where that was.
     fn write(&mut self, content: Gathered) -> u64 {
+        if content.is_aligned {
+            self.end = self.end.next_multiple_of(self.block_size());
+        }
         let start = self.end;
         for buffer in content.full.into_iter().chain([content.last]) {
             let length = buffer.len() as u64;
@@ -106,14 +109,18 @@ impl<'a> Committer<'a> {
 
     /// An item in contents that start at `base`.
     fn item(&mut self, item: Item, base: u64, tails: &[u8], fragments: &[u8]) {
-        let Item { id, start, stored, digest, is_first, is_last } = item;
+        let Item { id, stored, digest, is_first, is_last } = item;
         let mut large = if is_first {
-            Large { start: base + start, extents: Vec::new() }
+            Large { start: base, extents: Vec::new() }
         } else {
             self.large.take().unwrap_or_default()
         };
-        if let Stored::Compressed { extents, .. } = &stored {
-            large.extents.extend(extents.iter().map(|extent| extent.moved(base)));
+        match &stored {
+            Stored::Compressed { extents, .. } => {
+                large.extents.extend(extents.iter().map(|extent| extent.moved(base)));
+            }
+            Stored::Plain { start, .. } if is_first => large.start += start,
+            Stored::Plain { .. } => {}
         }
         if !is_last {
             self.large = Some(large);
@@ -126,7 +133,7 @@ impl<'a> Committer<'a> {
         let (plan, tree) = (self.job.plan, self.job.tree);
         let writer = InodeWriter { plan, tree, block_size: self.block_size() };
         match stored {
-            Stored::Plain { shape, tail } => {
+            Stored::Plain { shape, tail, .. } => {
                 let tail = tails.get(tail).unwrap_or_default();
                 let said = Said { data: Data::From(large.start / self.block_size()), digest, tail };
                 self.waiting.add(id, &shape, |out| writer.put(id, &shape, said, out));
@@ -161,6 +168,7 @@ impl<'a> Committer<'a> {
             tail,
             algorithm: how.map_or(Algorithm::Lz4, Compression::algorithm),
             is_big: how.is_some_and(|how| how.cluster > options.block_size),
+            is_dense: self.job.plan.is_dense,
             block_bits: options.block_size.trailing_zeros(),
         }
     }

@@ -1,4 +1,4 @@
-//! The contents that a job makes: a run of whole blocks, gathered in buffers.
+//! The contents that a job makes, gathered in buffers.
 
 use sha2::{Digest, Sha256};
 
@@ -13,6 +13,8 @@ pub(super) struct Content<'a> {
     last: Vec<u8>,
     /// Bytes of the last buffer that are filled.
     used: usize,
+    /// Something in it counts on lying at a block.
+    is_aligned: bool,
 }
 
 /// What was gathered: full buffers, and the filled part of a last one.
@@ -20,11 +22,13 @@ pub(super) struct Content<'a> {
 pub(super) struct Gathered {
     pub(super) full: Vec<Vec<u8>>,
     pub(super) last: Vec<u8>,
+    /// It has to start at a block.
+    pub(super) is_aligned: bool,
 }
 
 impl<'a> Content<'a> {
     pub(super) fn new(buffers: &'a Buffers, block_size: usize) -> Self {
-        Self { buffers, block_size, full: Vec::new(), last: Vec::new(), used: 0 }
+        Self { buffers, block_size, full: Vec::new(), last: Vec::new(), used: 0, is_aligned: false }
     }
 
     /// Bytes so far.
@@ -85,6 +89,7 @@ impl<'a> Content<'a> {
 
     /// Fills the block that was begun with zeros.
     pub(super) fn pad(&mut self) {
+        self.is_aligned = true;
         // The buffer is a whole number of blocks, so the block's rest is in it.
         let over = self.used % self.block_size;
         if over > 0 {
@@ -94,6 +99,6 @@ impl<'a> Content<'a> {
 
     pub(super) fn gathered(mut self) -> Gathered {
         self.last.truncate(self.used);
-        Gathered { full: self.full, last: self.last }
+        Gathered { full: self.full, last: self.last, is_aligned: self.is_aligned }
     }
 }

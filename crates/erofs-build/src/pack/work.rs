@@ -52,8 +52,6 @@ pub(super) enum MadeOf {
 #[derive(Debug)]
 pub(super) struct Item {
     pub(super) id: NodeId,
-    /// Where its contents start in those of the job.
-    pub(super) start: u64,
     pub(super) stored: Stored,
     /// The digest of the whole file, once its last part is there.
     pub(super) digest: Option<[u8; 32]>,
@@ -64,8 +62,8 @@ pub(super) struct Item {
 /// How an item is stored.
 #[derive(Debug)]
 pub(super) enum Stored {
-    /// As it is; `tail` says where in the job's tails its own is.
-    Plain { shape: Shape, tail: Range<usize> },
+    /// As it is: its blocks from the byte `start` of the job's contents on, its tail as a place in the job's tails.
+    Plain { shape: Shape, start: u64, tail: Range<usize> },
     /// In clusters, whose places count from the start of the job's content.
     Compressed { extents: Vec<Extent>, end: Ending },
 }
@@ -98,8 +96,9 @@ impl<'a> Stages for Packer<'a> {
     type Scratch = Tools<'a>;
 
     fn scratch(&self) -> Result<Tools<'a>> {
-        let Job { options, contents, tree, .. } = self.job;
-        let filler = options.compression.as_ref().map(|how| Filler::new(how, options.block_size));
+        let Job { options, contents, tree, plan, .. } = self.job;
+        let filler =
+            options.compression.as_ref().map(|how| Filler::new(how, options.block_size, plan.is_dense));
         Ok(Tools { reader: contents.reader(tree), filler: filler.transpose()? })
     }
 
@@ -193,7 +192,6 @@ impl Making<'_, '_> {
     fn node(&mut self, id: NodeId, reader: &mut dyn ContentReader) -> Result<u64> {
         let Job { options, plan, tree, .. } = self.packer.job;
         let node = tree.node(id);
-        let (start, tail) = (self.content.bytes(), self.tails.len());
         let mut digest = None;
         let stored = match &node.kind {
             Kind::Regular(file) if file.size > 0 => {
@@ -209,23 +207,30 @@ impl Making<'_, '_> {
             }
             kind => {
                 let shape = Shape::of(options, plan, tree, id);
+                let mut start = 0;
+                let tail = self.tails.len();
                 if let Kind::Symlink(target) = kind {
                     let (blocks, rest) = target.split_at(target.len() - shape.tail as usize);
-                    self.content.put(blocks);
-                    self.content.pad();
+                    if !blocks.is_empty() {
+                        self.content.pad();
+                        start = self.content.bytes();
+                        self.content.put(blocks);
+                        self.content.pad();
+                    }
                     self.tails.extend_from_slice(rest);
                 }
-                Stored::Plain { shape, tail: tail..self.tails.len() }
+                Stored::Plain { shape, start, tail: tail..self.tails.len() }
             }
         };
-        self.items.push(Item { id, start, stored, digest, is_first: true, is_last: true });
+        self.items.push(Item { id, stored, digest, is_first: true, is_last: true });
         Ok(if let Kind::Regular(file) = &node.kind { file.stored_bytes() } else { 0 })
     }
 
     fn plain_file(&mut self, id: NodeId, open: &dyn source::Content) -> Result<(Stored, Option<[u8; 32]>)> {
         let Job { options, plan, tree, .. } = self.packer.job;
         let shape = Shape::of(options, plan, tree, id);
-        let tail = self.tails.len();
+        self.content.pad();
+        let (start, tail) = (self.content.bytes(), self.tails.len());
         let mut hash = self.packer.wants_digests().then(Sha256::new);
         for part in parts(tree, id, shape, options.block_size.into()) {
             self.read(open, &part, &shape)?;
@@ -234,7 +239,7 @@ impl Making<'_, '_> {
             }
             self.content.pad();
         }
-        let stored = Stored::Plain { shape, tail: tail..self.tails.len() };
+        let stored = Stored::Plain { shape, start, tail: tail..self.tails.len() };
         Ok((stored, hash.map(|hash| hash.finalize().into())))
     }
 
@@ -283,10 +288,10 @@ impl Making<'_, '_> {
             self.compress(id, file, is_last)?
         } else {
             self.content.pad();
-            Stored::Plain { shape, tail: 0..self.tails.len() }
+            Stored::Plain { shape, start: 0, tail: 0..self.tails.len() }
         };
         let is_first = part.all.start == 0;
-        self.items.push(Item { id, start: 0, stored, digest, is_first, is_last });
+        self.items.push(Item { id, stored, digest, is_first, is_last });
         Ok(())
     }
 
@@ -317,7 +322,7 @@ impl Making<'_, '_> {
         };
         let end = match how {
             how if is_last && how.fragments => End::Left,
-            how if is_last && how.inline => {
+            how if is_last && how.inline && !plan.is_dense => {
                 let room = u64::from(options.block_size).checked_sub(Map::most(
                     file.size,
                     64 + plan.xattr_size(tree.node(id)),

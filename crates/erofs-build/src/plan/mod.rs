@@ -79,6 +79,8 @@ pub(crate) struct Plan {
     pub(crate) reads: u64,
     /// Addresses have 48 bits.
     pub(crate) wide: bool,
+    /// Compressed clusters are of any length and lie anywhere: no index can say addresses of 48 bits.
+    pub(crate) is_dense: bool,
     pub(crate) times: TimeBase,
     pub(crate) features: BTreeSet<Feature>,
 }
@@ -109,16 +111,18 @@ impl Plan {
         let asked = |feature: Feature| options.target_kernel.is_some_and(|target| target >= feature.since());
         let find_prefixes =
             options.fingerprint || !options.xattr_prefixes.is_empty() || asked(Feature::XattrPrefixes);
+        let is_dense = options.is_dense() || (wide && options.compression.is_some());
         let mut plan = Self {
             directories: Vec::new(),
             groups: Vec::new(),
             areas: Areas::plan(sets, &Settings::new(options, find_prefixes)),
-            table_at: HEAD_END + compression_record(options).len() as u64,
+            table_at: HEAD_END + compression_record(options, is_dense).len() as u64,
             shared_block: 0,
             content_block: 0,
             order: Vec::new(),
             reads: 0,
             wide,
+            is_dense,
             times: TimeBase::choose(tree, options.times, asked(Feature::CompactTimes)),
             features: BTreeSet::new(),
         };
@@ -205,6 +209,9 @@ impl Plan {
         if self.wide {
             features.insert(Feature::Addresses48);
         }
+        if self.is_dense {
+            features.insert(Feature::EncodedExtents);
+        }
         if self.times.compact_times {
             features.insert(Feature::CompactTimes);
         }
@@ -216,9 +223,11 @@ impl Plan {
 
 /// The record behind the superblock that says how contents are compressed, if there has to be one: LZ4 in
 /// clusters of a block, the oldest way, has none.
-pub(crate) fn compression_record(options: &BuildOptions) -> Vec<u8> {
+pub(crate) fn compression_record(options: &BuildOptions, is_dense: bool) -> Vec<u8> {
     match &options.compression {
-        Some(how) if how.needs_record(options.block_size) => how.record(options.block_size),
+        Some(how) if how.needs_record(options.block_size, is_dense) => {
+            how.record(options.block_size, is_dense)
+        }
         _ => Vec::new(),
     }
 }

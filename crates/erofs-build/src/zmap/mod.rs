@@ -4,10 +4,12 @@
 //! inode | xattrs | pad to 8 | map header | index | last cluster, if it is that small
 //! ```
 //! An index has an entry for each block of the file (here logical clusters are blocks). The compact one takes
-//! 2 to 4 bytes an entry, but its clusters have to lie one after the other; the full one takes 8.
+//! 2 to 4 bytes an entry, but its clusters have to lie one after the other; the full one takes 8. Extent records,
+//! which newer kernels read, take 4 to 32 bytes for each cluster, and their clusters are of any length.
 
 mod compact;
 mod full;
+mod records;
 #[cfg(test)]
 mod tests;
 
@@ -19,19 +21,21 @@ use erofs_format::zmap::{
 };
 use zerocopy::IntoBytes;
 
+use records::Records;
+
 /// The largest distance in an entry; what is further away is found by way of another entry.
 const MAX_DISTANCE: u32 = LI_D0_CBLKCNT as u32 - 1;
 
 /// A part of a file that is stored as one cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Extent {
-    /// Bytes of the file. Each but the last reaches into a later block than it starts in.
+    /// Bytes of the file. In an index each but the last reaches into a later block than it starts in.
     pub(crate) llen: u64,
     /// Whether it is encoded.
     pub(crate) is_coded: bool,
     /// Where the cluster starts, in bytes.
     pub(crate) at: u64,
-    /// Bytes of the cluster.
+    /// Bytes of the cluster; in records none for a hole.
     pub(crate) plen: u32,
     /// The cluster holds more than this.
     pub(crate) is_partial: bool,
@@ -69,6 +73,8 @@ pub(crate) struct Map<'a> {
     pub(crate) algorithm: Algorithm,
     /// Clusters may be larger than a block.
     pub(crate) is_big: bool,
+    /// The map is made of extent records instead of an index. Clusters are then of any length and lie anywhere.
+    pub(crate) is_dense: bool,
     pub(crate) block_bits: u32,
 }
 
@@ -102,11 +108,14 @@ impl Map<'_> {
 
     /// Blocks of the clusters.
     pub(crate) fn blocks(&self) -> u64 {
-        self.extents.iter().map(|extent| u64::from(extent.plen)).sum::<u64>() >> self.block_bits
+        self.extents.iter().map(|extent| u64::from(extent.plen)).sum::<u64>().div_ceil(1 << self.block_bits)
     }
 
     /// Where the inode says that the data is: the layout of the smallest index that can say it.
     pub(crate) fn layout(&self) -> DataLayout {
+        if self.is_dense {
+            return DataLayout::CompressedFull;
+        }
         let follows = |pair: &[Extent]| pair[0].at + u64::from(pair[0].plen) == pair[1].at;
         let is_simple =
             |extent: &Extent| u32::try_from(extent.at >> self.block_bits).is_ok() && !extent.is_partial;
@@ -132,6 +141,7 @@ impl Map<'_> {
             return header + size_of::<MapHeader>() as u64;
         }
         match self.layout() {
+            _ if self.is_dense => Records::of(self).end(header + size_of::<MapHeader>() as u64),
             DataLayout::CompressedCompact => self.compact(body).end().unwrap_or(u64::MAX),
             _ => header + FULL_INDEX_START + 8 * self.entries(),
         }
@@ -152,6 +162,12 @@ impl Map<'_> {
             let mut header = offset.to_le_bytes();
             header[7] |= FRAGMENT_INODE;
             out.extend_from_slice(&header);
+            return;
+        }
+        if self.is_dense {
+            let records = Records::of(self);
+            out.extend_from_slice(records.header(self).as_bytes());
+            records.put(self, start, out);
             return;
         }
         let mut advise = Advise::empty();

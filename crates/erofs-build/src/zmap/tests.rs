@@ -54,7 +54,7 @@ impl Made {
         };
         let mut bytes = vec![0; usize::try_from(at).unwrap()];
         put(&mut bytes, SUPER_OFFSET, superblock.as_bytes());
-        put(&mut bytes, SUPER_OFFSET + 128, &how.record(4096));
+        put(&mut bytes, SUPER_OFFSET + 128, &how.record(4096, false));
         let root = inode(DataLayout::FlatInline, 0o040_755, 27);
         put(&mut bytes, ROOT_AT, root.as_bytes());
         for (nth, (nameoff, name)) in [(24, &b"."[..]), (25, b"..")].into_iter().enumerate() {
@@ -120,8 +120,12 @@ fn expected(map: &Map<'_>, behind: u64) -> Vec<(u64, u64, Place)> {
     };
     let encoded = |offset, len| Place::Encoded { blob: 0, offset, len, algorithm: Some(map.algorithm) };
     for extent in map.extents {
-        let plain = Place::Raw { blob: 0, offset: extent.at };
-        run(extent.llen, if extent.is_coded { encoded(extent.at, extent.plen.into()) } else { plain });
+        let place = match extent {
+            Extent { plen: 0, .. } => Place::Hole,
+            Extent { is_coded: true, .. } => encoded(extent.at, extent.plen.into()),
+            _ => Place::Raw { blob: 0, offset: extent.at },
+        };
+        run(extent.llen, place);
     }
     match map.tail {
         Tail::Nothing => {}
@@ -153,7 +157,7 @@ fn row(parts: &[(u64, u32)], block_bits: u32) -> Vec<Extent> {
 
 fn map(extents: &[Extent], tail: Tail, block_bits: u32) -> Map<'_> {
     let is_big = extents.iter().any(|extent| extent.plen >> block_bits > 1);
-    Map { extents, tail, algorithm: Algorithm::Zstd, is_big, block_bits }
+    Map { extents, tail, algorithm: Algorithm::Zstd, is_big, is_dense: false, block_bits }
 }
 
 /// Checks a map as a compact one, and as a full one by moving its last cluster away.
@@ -299,9 +303,85 @@ proptest! {
             let most = u32::try_from(last.llen.div_ceil(1 << bits)).unwrap().saturating_sub(1).max(1) << bits;
             last.plen = last.plen.min(most);
         }
-        let map = Map { extents: &extents, tail, algorithm: Algorithm::Zstd, is_big, block_bits: bits };
+        let map = Map { is_big, ..map(&extents, tail, bits) };
         if map.size() > 0 {
             check(&map, slot, xattrs);
         }
     }
+
+    #[test]
+    fn what_records_say_is_what_was_put_in(
+        bits in 9..=14u32,
+        (first, parts) in any_dense(),
+        tail in prop_oneof![
+            Just(Tail::Nothing),
+            (1..100_000u64, 0..1u64 << 40).prop_map(|(llen, offset)| Tail::Fragment { llen, offset }),
+        ],
+        slot in 0..8u64,
+        xattrs in prop_oneof![Just(0u64), (4..40u64).prop_map(|words| words * 4)],
+    ) {
+        let extents = dense(first, &parts);
+        let map = Map { is_dense: true, ..map(&extents, tail, bits) };
+        if map.size() > 0 {
+            check(&map, slot, xattrs);
+        }
+    }
+}
+
+/// Extents of any length anywhere from a byte on: each its bytes, its cluster's, the gap before it, and whether it
+/// is partial. A cluster as long as its extent is plain, one of 0 bytes a hole.
+type Dense = (u64, u32, u64, bool);
+
+fn dense(first: u64, parts: &[Dense]) -> Vec<Extent> {
+    let mut at = first;
+    let extent = |&(llen, plen, gap, is_partial): &Dense| {
+        at += gap + u64::from(plen);
+        let at = at - u64::from(plen);
+        Extent { llen, is_coded: u64::from(plen) < llen, at, plen, is_partial }
+    };
+    parts.iter().map(extent).collect()
+}
+
+fn any_dense() -> impl Strategy<Value = (u64, Vec<Dense>)> {
+    let cluster = prop_oneof![
+        (2..12u64 << 20, any::<u32>(), any::<bool>()).prop_map(|(llen, share, is_partial)| {
+            let most = u32::try_from(llen - 1).unwrap().min(1 << 20);
+            (llen, 1 + share % most, is_partial)
+        }),
+        (1..1u32 << 20).prop_map(|plen| (plen.into(), plen, false)),
+        (1..1u64 << 33).prop_map(|llen| (llen, 0, false)),
+    ];
+    let gap = prop_oneof![Just(0), Just(0), 0..5000u64];
+    let part = (cluster, gap).prop_map(|((llen, plen, is_partial), gap)| (llen, plen, gap, is_partial));
+    let mixed = prop::collection::vec(part, 0..40);
+    let equal = (9..20u32, 1..500u32, 0..20usize, 0..2u64)
+        .prop_map(|(bits, plen, count, gap)| vec![(1 << bits, plen, gap, false); count]);
+    (0..1u64 << 50, prop_oneof![mixed, equal], any::<bool>())
+        .prop_map(|(first, parts, is_low)| (if is_low { first >> 20 } else { first }, parts))
+}
+
+fn dense_core(first: u64, parts: &[Dense], tail: Tail) -> u64 {
+    let extents = dense(first, parts);
+    let map = Map { is_dense: true, ..map(&extents, tail, 12) };
+    check(&map, 0, 0);
+    map.core(64) - 64 - 8
+}
+
+#[test]
+fn records_are_as_short_as_they_can_be() {
+    let one = [(70_000, 1000, 0, false)];
+    // Far away it takes an address of 8 bytes.
+    assert_eq!(dense_core(5_000_001, &one, Tail::Nothing), 8);
+    assert_eq!(dense_core(5 << 32, &one, Tail::Nothing), 8 + 4);
+    let equal = [(65_536, 1000, 0, false); 5];
+    assert_eq!(dense_core(5_000_001, &equal, Tail::Nothing), 8 + 4 * 5);
+    let gaps = [(65_536, 1000, 7, false); 5];
+    assert_eq!(dense_core(5_000_001, &gaps, Tail::Nothing), 8 * 5);
+    let fragment = Tail::Fragment { llen: 500, offset: 3 << 33 };
+    assert_eq!(dense_core(5_000_001, &gaps, fragment), 8 * 6);
+    // Records of 16 bytes start at a multiple of that.
+    let any = [(65_535, 1000, 7, false); 5];
+    assert_eq!(dense_core(5_000_001, &any, fragment), 8 + 16 * 6);
+    let far = [(5 << 32, 0, 0, false), (5000, 200, 0, true), (1 << 20, 1 << 20, 0, false)];
+    assert_eq!(dense_core(5_000_001, &far, Tail::Nothing), 24 + 32 * 3);
 }
