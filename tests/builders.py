@@ -142,6 +142,12 @@ class Ours:
         return keeping_xattrs(as_tree(source), lambda name: name.startswith(self.keeps))
 
 
+def compressed(name: str, compress: str, block: int = 4096, **options: Any) -> Ours:
+    """A row that compresses."""
+    options = {"compress": compress, "block_size": block, **options}
+    return Ours(f"{name}-{block}" if block != 4096 else name, options, block=block)
+
+
 OURS = [
     Ours("default"),
     Ours("no-fingerprints", {"fingerprint": False}, fingerprint=False),
@@ -151,4 +157,31 @@ OURS = [
     *(Ours(f"blocks-of-{size}", {"block_size": size}, block=size) for size in (512, 1024, 2048)),
     *(Ours(f"blocks-of-{size}", {"block_size": size}, block=size, fsck=False) for size in (8192, 65536)),
     Ours("oldest-kernel", {"target_kernel": "5.4", "fingerprint": False}, fingerprint=False),
+]
+
+ALGORITHMS = ("lz4", "lz4hc", "lzma", "deflate", "zstd")
+
+# A quick choice of the rows of COMPRESSED, for every case and judge.
+COMPRESSED = [
+    compressed("zstd", "zstd"),
+    compressed("zstd-alone", "zstd,level=19", cluster=4096, fragments=False),
+    compressed("lz4", "lz4", tail_packing=True),
+    compressed("lz4-blocks", "lz4", block=1024, cluster=1024, fragments=False),
+    compressed("lzma", "lzma", cluster=1 << 20),
+    compressed("deflate", "deflate", block=512, cluster=16384),
+]
+
+ENDS: dict[str, dict[str, bool]] = {
+    "fragments": {"fragments": True},
+    "inline": {"tail_packing": True},
+    "alone": {"fragments": False},
+}
+
+# Every algorithm in many sizes of clusters and blocks, with every way to keep the ends of files.
+ALL_COMPRESSED = [
+    compressed(f"{algorithm}-{cluster}-{ends}", algorithm, block, cluster=cluster, **ENDS[ends])
+    for algorithm in ALGORITHMS
+    for block in (512, 1024, 2048, 4096)
+    for cluster in sorted({block, 4096, 16384, 65536, 256 * block})
+    for ends in ENDS
 ]

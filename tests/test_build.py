@@ -72,7 +72,8 @@ def test_what_is_built_is_what_is_read(tree: Path, target: Path) -> None:
     assert report.fingerprints == 3
     assert report.content_bytes == len(CONTENT) + 11
     assert report.oldest_kernel == (6, 4)
-    assert ("fingerprints", (6, 4)) in report.features
+    assert ("fingerprints", (6, 4), "build without fingerprints") in report.features
+    assert report.target_kernel == (6, 6)
     with pyerofs.open(target) as image:
         assert image.uuid == report.uuid
         assert image.build_time == report.build_time == 1_600_000_000

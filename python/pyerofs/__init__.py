@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ._core import __version__ as __version__
     from .builder import BuildReport as BuildReport
     from .builder import build as build
+    from .compression import Compression as Compression
     from .differ import Change as Change
     from .differ import Diff as Diff
     from .differ import diff as diff
@@ -43,6 +44,7 @@ _HOMES = {
     "__version__": "_core",
     "BuildReport": "builder",
     "build": "builder",
+    "Compression": "compression",
     "Change": "differ",
     "Diff": "differ",
     "diff": "differ",

@@ -86,13 +86,15 @@ class Built(TypedDict):
     bytes: int
     metadata_bytes: int
     content_bytes: int
+    stored_bytes: int
     fingerprints: int
     excluded: int
     xattrs_left_out: int
     uuid: bytes
     build_time: int
+    target_kernel: tuple[int, int]
     oldest_kernel: tuple[int, int]
-    features: list[tuple[str, tuple[int, int]]]
+    features: list[tuple[str, tuple[int, int], str]]
 
 def limits() -> dict[str, int]:
     """Return the limits by name, with their defaults."""
@@ -342,11 +344,18 @@ def build(
     fingerprint: bool | bytes,
     target_kernel: str | None,
     exclude: list[str],
+    exclude_regex: list[str],
+    hard_dereference: bool,
+    file_contexts: tuple[str, str] | None,
     holes: bool,
     inline_tail: int | None,
+    compress: tuple[str, int | None, int | None] | None,
+    fragments: bool | None,
+    tail_packing: bool,
+    rules: list[tuple[str, tuple[str, int | None, int | None] | None]],
     threads: int | None,
     force: bool,
-    progress: Callable[[str, int, int, int, int], object] | None,
+    progress: Callable[[str, int, int, int, int, int], object] | None,
 ) -> Built:
     """Build an image; see ``pyerofs.build``."""
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _core
+from .compression import PRESETS, Compression
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from uuid import UUID
 
     from ._core import BinaryWriter
@@ -26,6 +27,7 @@ class BuildProgress(NamedTuple):
         total_files: files of this phase.
         bytes: bytes done in this phase.
         total_bytes: bytes of this phase.
+        stored: bytes that contents take in the image so far.
     """
 
     phase: str
@@ -33,6 +35,7 @@ class BuildProgress(NamedTuple):
     total_files: int
     bytes: int
     total_bytes: int
+    stored: int
 
 
 class NeededFeature(NamedTuple):
@@ -41,10 +44,12 @@ class NeededFeature(NamedTuple):
     Attributes:
         name: what it is, in words.
         first_kernel: the first Linux that reads it, ``(major, minor)``.
+        remedy: how to do without it.
     """
 
     name: str
     first_kernel: tuple[int, int]
+    remedy: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,11 +64,13 @@ class BuildReport:
         bytes: length of the image.
         metadata_bytes: bytes of it that are not file contents in blocks of their own.
         content_bytes: bytes of file contents that were read, holes left out.
+        stored_bytes: bytes of the image that hold them, in blocks of their own.
         fingerprints: files that carry a fingerprint.
         excluded: entries that a pattern left out, not counting what lies below them.
         xattrs_left_out: extended attributes that the policy or the format left out.
         uuid: the image's UUID.
         build_time: seconds since 1970.
+        target_kernel: the Linux that the image was made for, ``(major, minor)``.
         oldest_kernel: the first Linux that mounts the image, ``(major, minor)``.
         features: what makes it so.
     """
@@ -75,13 +82,20 @@ class BuildReport:
     bytes: int
     metadata_bytes: int
     content_bytes: int
+    stored_bytes: int
     fingerprints: int
     excluded: int
     xattrs_left_out: int
     uuid: UUID
     build_time: int
+    target_kernel: tuple[int, int]
     oldest_kernel: tuple[int, int]
     features: tuple[NeededFeature, ...]
+
+    @property
+    def ratio(self) -> float:
+        """``stored_bytes`` by ``content_bytes``: below 1 where compression pays; 1 without contents."""
+        return self.stored_bytes / self.content_bytes if self.content_bytes else 1.0
 
 
 def build(
@@ -100,14 +114,23 @@ def build(
     gid_offset: int = 0,
     force_uid: int | None = None,
     force_gid: int | None = None,
-    xattrs: str | Iterable[str] = "default",
+    xattrs: str | Iterable[str] | None = None,
     share_xattrs_above: int = 2,
     xattr_prefixes: Iterable[str] = (),
-    fingerprint: bool | str = True,
+    fingerprint: bool | str | None = None,
     target_kernel: str | tuple[int, int] | None = None,
     exclude: Iterable[str] = (),
-    holes: bool = True,
+    exclude_regex: Iterable[str] = (),
+    hard_dereference: bool = False,
+    file_contexts: str | os.PathLike[str] | None = None,
+    holes: bool | None = None,
     inline_tail: int | None = None,
+    preset: str | None = None,
+    compress: str | Compression | None = None,
+    cluster: int | None = None,
+    fragments: bool | None = None,
+    tail_packing: bool | None = None,
+    rules: Iterable[tuple[str, str | Compression | None]] = (),
     threads: int | None = None,
     force: bool = False,
     progress: Callable[[BuildProgress], object] | None = None,
@@ -138,11 +161,27 @@ def build(
             patterns of full names with ``*`` and ``?``.
         share_xattrs_above: an attribute that more inodes than this have in common is stored once.
         xattr_prefixes: name prefixes, such as ``user.company.``, to keep in the table of long prefixes.
-        fingerprint: store the SHA-256 of each file with it; a string names the attribute.
-        target_kernel: the oldest Linux that has to mount the image, ``"6.4"`` or ``(6, 4)``.
+        fingerprint: store the SHA-256 of each file with it, as by default; a string names the attribute.
+        target_kernel: the oldest Linux that has to mount the image, ``"6.4"`` or ``(6, 4)``; by default the
+            oldest longterm kernel that reads the algorithm and the fingerprints.
         exclude: patterns in gitignore syntax, rooted at ``src``; later ones win.
-        holes: keep the holes of sparse files.
+        exclude_regex: regular expressions; what they are found in the path of, from ``src`` on, is left out.
+        hard_dereference: give each name of a file with several an inode of its own.
+        file_contexts: a file as libselinux reads it, which gives everything its SELinux label.
+        holes: keep the holes of sparse files, which is the default.
         inline_tail: longest tail of a file, in bytes, that is kept beside its inode.
+        preset: a set of options: ``"fast"``, ``"balanced"``, ``"small"``, ``"dax"`` or ``"core"``. What is
+            given besides goes before it.
+        compress: ``"zstd"``, ``"zstd,level=19"`` or a :class:`Compression`; ``"none"``, the default, stores
+            contents as they are.
+        cluster: bytes of a compressed cluster, whole blocks and at most 1 MiB; by default 64 KiB. A larger
+            one saves more, and costs more time where little of a file is read.
+        fragments: keep the ends of files, and small files, compressed together; the default where the target
+            kernel can (Linux 6.1).
+        tail_packing: keep a small last cluster beside the inode instead (Linux 5.17).
+        rules: what to compress otherwise: pairs of a pattern in gitignore syntax, rooted at ``src``, and of
+            what ``compress`` takes. The last that matches a file counts. What is compressed otherwise has no
+            part in fragments.
         threads: threads that read and hash; by default one per CPU.
         force: replace an image that exists.
         progress: called now and then, in the calling thread, with a :class:`BuildProgress`.
@@ -157,6 +196,21 @@ def build(
     """
     from uuid import UUID
 
+    def chosen(name: str, given: Any, otherwise: Any = None) -> Any:
+        return of_preset.get(name, otherwise) if given is None else given
+
+    of_preset = _preset(preset)
+    how = chosen("compress", compress)
+    how = _as_compression(how)
+    size = chosen("cluster", cluster)
+    others = [(pattern, _as_compression(other)) for pattern, other in rules]
+    if how is None and not any(other for _pattern, other in others):
+        # What shapes compression only is a mistake without it, unless it is a preset's.
+        for name, given in (("cluster", cluster), ("fragments", fragments), ("tail_packing", tail_packing)):
+            if given:
+                raise ValueError(f"{name} says something about compression, but compress names no algorithm")
+    xattrs = chosen("xattrs", xattrs, "default")
+    fingerprint = chosen("fingerprint", fingerprint, True)
     if source_date_epoch is None:
         source_date_epoch = _epoch_from_environment()
     made = _core.build(
@@ -178,10 +232,20 @@ def build(
         share_xattrs_above=share_xattrs_above,
         xattr_prefixes=[os.fsencode(prefix) for prefix in xattr_prefixes],
         fingerprint=os.fsencode(fingerprint) if isinstance(fingerprint, str) else fingerprint,
-        target_kernel=_kernel(target_kernel),
+        target_kernel=_kernel(chosen("target_kernel", target_kernel)),
         exclude=list(exclude),
-        holes=holes,
-        inline_tail=inline_tail,
+        exclude_regex=list(exclude_regex),
+        hard_dereference=hard_dereference,
+        file_contexts=None if file_contexts is None else _text(file_contexts),
+        holes=chosen("holes", holes, True),
+        inline_tail=chosen("inline_tail", inline_tail),
+        compress=_choice(how, size, cluster),
+        # One of the two that is asked for takes the place of a preset's other.
+        fragments=chosen("fragments", False if tail_packing and fragments is None else fragments),
+        tail_packing=chosen(
+            "tail_packing", False if fragments and tail_packing is None else tail_packing, False
+        ),
+        rules=[(pattern, _choice(other, size, None)) for pattern, other in others],
         threads=threads,
         force=force,
         progress=None if progress is None else lambda *state: progress(BuildProgress(*state)),
@@ -189,6 +253,33 @@ def build(
     facts: dict[str, Any] = {**made, "uuid": UUID(bytes=made["uuid"])}
     facts["features"] = tuple(NeededFeature(*feature) for feature in made["features"])
     return BuildReport(**facts)
+
+
+def _preset(name: str | None) -> Mapping[str, Any]:
+    if name is None:
+        return {}
+    if name not in PRESETS:
+        raise ValueError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def _as_compression(given: str | Compression | None) -> Compression | None:
+    return Compression.parse(given) if isinstance(given, str) else given
+
+
+def _choice(
+    how: Compression | None, usual: int | None, cluster: int | None
+) -> tuple[str, int | None, int | None] | None:
+    """What is handed on: the argument goes before a cluster of its own, and that before a preset's."""
+    if how is None:
+        return None
+    size = how.cluster if cluster is None and how.cluster is not None else usual
+    return how.algorithm, how.level, size
+
+
+def _text(path: str | os.PathLike[str]) -> tuple[str, str]:
+    with open(path, encoding="utf-8") as file:
+        return file.read(), os.fspath(path)
 
 
 def _kernel(version: str | tuple[int, int] | None) -> str | None:

@@ -20,6 +20,10 @@ impl Progress for Clock {
     fn advance(&self, files: u64, bytes: u64) {
         Silent.advance(files, bytes);
     }
+
+    fn stored(&self, bytes: u64) {
+        Silent.stored(bytes);
+    }
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -35,15 +39,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if number("XATTRS") == Some(0) {
         options.xattrs = erofs_build::XattrPolicy::None;
     }
-    options.compression = match std::env::var("COMPRESS").ok().as_deref() {
-        Some("lz4") => Some(CompressionAlgorithm::Lz4),
-        Some("lz4hc") => Some(CompressionAlgorithm::Lz4Hc),
-        Some("lzma") => Some(CompressionAlgorithm::Lzma),
-        Some("deflate") => Some(CompressionAlgorithm::Deflate),
-        Some("zstd") => Some(CompressionAlgorithm::Zstd),
-        _ => None,
-    }
-    .map(|algorithm| Compression {
+    let algorithm: Option<CompressionAlgorithm> =
+        std::env::var("COMPRESS").ok().map(|name| name.parse()).transpose()?;
+    options.compression = algorithm.map(|algorithm| Compression {
         level: number("LEVEL").and_then(|level| i32::try_from(level).ok()),
         cluster: number("CLUSTER").unwrap_or(65536),
         fragments: number("FRAGMENTS") != Some(0),

@@ -17,7 +17,7 @@ use crate::report::Report;
 use crate::source::{MAX_SOURCES, ScanJob, Sources};
 use crate::tree::{Kind, Tree};
 use crate::xattr::{Filter, Sets};
-use crate::{directories, superblock, whiteouts};
+use crate::{directories, links, superblock, whiteouts};
 
 /// More threads than this only wait for the writer.
 const MAX_THREADS: usize = 16;
@@ -50,9 +50,15 @@ pub(crate) fn build_with(
         .min(MAX_THREADS);
 
     progress.phase(Phase::Scan, 0, 0);
-    let excludes = Excludes::new(&options.excludes, output.hidden()?)?;
+    let excludes = Excludes::new(&options.excludes, &options.exclude_regexes, output.hidden()?)?;
     let job = ScanJob { options, filter: &Filter::new(options), excludes: &excludes, progress, threads };
-    let scanned = scan(&mut sources, &job)?;
+    let mut scanned = scan(&mut sources, &job)?;
+    if options.separate_links {
+        links::separate(&mut scanned.tree, &mut scanned.sets);
+    }
+    if let Some(contexts) = &options.file_contexts {
+        contexts.apply(&mut scanned.tree, &mut scanned.sets)?;
+    }
     options.check_cancelled()?;
 
     progress.phase(Phase::Plan, scanned.tree.nodes.len() as u64, 0);
@@ -112,11 +118,13 @@ fn count(options: &BuildOptions, scanned: &Assembled, plan: &Plan, packed: &Pack
         bytes: packed.blocks * block_size,
         metadata_bytes: (packed.blocks - packed.content_blocks) * block_size,
         content_bytes: plan.reads,
+        stored_bytes: packed.content_blocks * block_size,
         fingerprints: tree.nodes.iter().filter(|node| plan.has_fingerprint(node)).count() as u64,
         excluded: scanned.excluded,
         xattrs_left_out: scanned.xattrs_left_out,
         uuid: options.uuid.unwrap_or_default(),
         build_time: plan.times.built(),
+        target_kernel: options.target(),
         oldest_kernel: oldest.unwrap_or(KernelVersion::OLDEST).max(KernelVersion::OLDEST),
         features: plan.features.iter().copied().collect(),
     }

@@ -1,5 +1,7 @@
 //! How files are compressed.
 
+use std::str::FromStr;
+
 use erofs_encode::{EncodeError, Encoder, Method};
 use erofs_format::compression::{
     Algorithm, DEFLATE_MAX_WINDOWBITS, DeflateCfgs, LZMA_MAX_DICT_SIZE, LZMA_MIN_DICT_SIZE, Lz4Cfgs,
@@ -8,7 +10,7 @@ use erofs_format::compression::{
 use zerocopy::IntoBytes;
 
 use crate::error::{Error, Result};
-use crate::kernel::Feature;
+use crate::kernel::{Feature, KernelVersion};
 
 /// The most blocks of a cluster that Linux takes for LZ4.
 const MAX_LZ4_BLOCKS: u32 = 256;
@@ -47,17 +49,51 @@ pub enum CompressionAlgorithm {
     Zstd,
 }
 
+/// Bytes of a cluster that reads both quickly and small, where nobody says otherwise.
+const USUAL_CLUSTER: u32 = 64 << 10;
+
+impl FromStr for CompressionAlgorithm {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Ok(match name {
+            "lz4" => Self::Lz4,
+            "lz4hc" => Self::Lz4Hc,
+            "lzma" => Self::Lzma,
+            "deflate" => Self::Deflate,
+            "zstd" => Self::Zstd,
+            _ => {
+                let reason =
+                    format!("'{name}' is no algorithm; there are lz4, lz4hc, lzma, deflate and zstd");
+                return Err(Error::Option { name: "compress", reason });
+            }
+        })
+    }
+}
+
 impl Compression {
     /// An algorithm at its usual level, in clusters of 64 KiB.
     pub fn new(algorithm: CompressionAlgorithm) -> Self {
-        Self { algorithm, level: None, cluster: 65536, fragments: true, inline: false, dense: None }
+        Self { algorithm, level: None, cluster: USUAL_CLUSTER, fragments: true, inline: false, dense: None }
+    }
+
+    /// [`Self::new`] as far as `target` has what it needs, for an image in blocks of `block_size` bytes.
+    pub fn for_target(
+        algorithm: CompressionAlgorithm,
+        target: Option<KernelVersion>,
+        block_size: u32,
+    ) -> Self {
+        let has = |feature: Feature| target.is_none_or(|target| target >= feature.since());
+        let cluster = if has(Feature::BigClusters) { USUAL_CLUSTER.max(block_size) } else { block_size };
+        Self { cluster, fragments: has(Feature::Fragments), ..Self::new(algorithm) }
     }
 
     /// Checks what can be checked without the tree.
     pub(crate) fn check(&self, block_size: u32) -> Result<()> {
         let bad = |name, reason| Err(Error::Option { name, reason });
-        // An index has 11 bits for the number of blocks.
-        let most = PCLUSTER_MAX_SIZE.min(block_size.saturating_mul(2047));
+        // An index has 11 bits for the number of blocks; for LZ4, Linux takes no more than 256 blocks.
+        let blocks = if self.algorithm() == Algorithm::Lz4 { 256 } else { 2047 };
+        let most = PCLUSTER_MAX_SIZE.min(block_size.saturating_mul(blocks));
         if self.cluster < block_size || self.cluster > most || !self.cluster.is_multiple_of(block_size) {
             let reason =
                 format!("{} is not a multiple of the block size, {block_size}, up to {most}", self.cluster);
@@ -70,6 +106,9 @@ impl Compression {
         }
         if block_size > 4096 << 2 {
             return bad("compress", format!("blocks of {block_size} bytes can't be compressed, 16384 can"));
+        }
+        if self.fragments && self.inline {
+            return bad("tail-packing", "the ends of files go to fragments already: choose one".into());
         }
         self.encoder().map(drop)
     }

@@ -12,6 +12,16 @@ pub struct KernelVersion(pub u32, pub u32);
 impl KernelVersion {
     /// The first Linux with EROFS outside of staging; nothing older is a target.
     pub const OLDEST: Self = Self(5, 4);
+
+    /// The kernels with long support, as of 2026: what distributions and devices run.
+    pub const LONGTERM: [Self; 6] =
+        [Self(5, 10), Self(5, 15), Self(6, 1), Self(6, 6), Self(6, 12), Self(6, 18)];
+
+    /// The oldest longterm kernel that is no older than this one; this one if there is none yet.
+    #[must_use]
+    pub fn longterm(self) -> Self {
+        Self::LONGTERM.into_iter().find(|longterm| *longterm >= self).unwrap_or(self)
+    }
 }
 
 impl fmt::Display for KernelVersion {

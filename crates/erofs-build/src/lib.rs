@@ -32,7 +32,9 @@ mod error;
 mod excludes;
 mod inode;
 mod kernel;
+mod labels;
 mod layer;
+mod links;
 mod options;
 mod output;
 mod owners;
@@ -56,8 +58,9 @@ pub use build::build;
 pub use compress::{Compression, CompressionAlgorithm};
 pub use error::{Error, ErrorKind, Result};
 pub use kernel::{Feature, KernelVersion};
+pub use labels::FileContexts;
 pub use options::{
-    BuildOptions, DEFAULT_FINGERPRINT_NAME, DEFAULT_INLINE_PART, IdRange, Owners, Times, Whiteouts,
+    BuildOptions, DEFAULT_FINGERPRINT_NAME, DEFAULT_INLINE_PART, IdRange, Owners, Rule, Times, Whiteouts,
     XattrPolicy,
 };
 pub use output::Output;

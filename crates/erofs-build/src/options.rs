@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::compress::Compression;
 use crate::error::{Error, Result};
 use crate::kernel::{Feature, KernelVersion};
-use crate::tree::Regular;
+use crate::labels::FileContexts;
 
 /// The xattr that carries a fingerprint, as mkfs.erofs names it. It belongs to no namespace, so no
 /// `listxattr` shows it.
@@ -27,6 +27,9 @@ pub const DEFAULT_FINGERPRINT_NAME: &str = "erofs.fingerprint.v1";
 ///
 /// (mkfs.erofs, which keeps every tail that fits there: 554 in all.)
 pub const DEFAULT_INLINE_PART: u32 = 2;
+
+/// Each file is held against all rules.
+const MOST_RULES: usize = 200;
 
 /// Everything that shapes an image. `Default` is what `pyerofs build SRC IMAGE` does.
 #[derive(Debug, Clone)]
@@ -58,6 +61,12 @@ pub struct BuildOptions {
     pub excludes: Vec<String>,
     /// What becomes of whiteouts in the sources.
     pub whiteouts: Whiteouts,
+    /// Regular expressions that leave out the entries in whose path below the source they are found.
+    pub exclude_regexes: Vec<String>,
+    /// Give each name of a file with several an inode of its own.
+    pub separate_links: bool,
+    /// The `SELinux` labels of all files, which take the place of those that the source has.
+    pub file_contexts: Option<FileContexts>,
     /// Keep the holes of sparse files.
     pub holes: bool,
     /// Longest tail of a regular file that is kept beside its inode, in bytes; 0 keeps none there. Without a
@@ -65,6 +74,8 @@ pub struct BuildOptions {
     pub inline_tail: Option<u32>,
     /// How contents are compressed; without it they are stored as they are.
     pub compression: Option<Compression>,
+    /// Exceptions from that for some files; of several that match the last one counts.
+    pub rules: Vec<Rule>,
     /// Threads that read and hash; without a number, one per CPU that this process may use.
     pub threads: Option<NonZeroUsize>,
     /// Set it from anywhere and the build ends soon with [`Error::Cancelled`].
@@ -87,13 +98,28 @@ impl Default for BuildOptions {
             target_kernel: None,
             excludes: Vec::new(),
             whiteouts: Whiteouts::Plain,
+            exclude_regexes: Vec::new(),
+            separate_links: false,
+            file_contexts: None,
             holes: true,
             inline_tail: None,
             compression: None,
+            rules: Vec::new(),
             threads: None,
             cancel: Arc::new(AtomicBool::new(false)),
         }
     }
+}
+
+/// How files are compressed whose path matches a pattern.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// In gitignore syntax, rooted at the source; what lies below a matching directory matches too. A file with
+    /// several names is asked about by the first.
+    pub pattern: String,
+    /// How; without it they are stored as they are. Fragments are compressed together and so in one way: only
+    /// [`BuildOptions::compression`] may have them.
+    pub compression: Option<Compression>,
 }
 
 /// Which xattrs of the source are stored.
@@ -189,32 +215,30 @@ impl BuildOptions {
         for (name, map) in [("uid-map", &self.owners.uid_map), ("gid-map", &self.owners.gid_map)] {
             check_map(name, map)?;
         }
-        if let Some(compression) = &self.compression {
+        for compression in self.compressions() {
             compression.check(self.block_size)?;
-            compression.features(self.block_size).try_for_each(|feature| self.require(feature))?;
             if compression.dense == Some(true) {
                 self.require(Feature::EncodedExtents)?;
             }
         }
-        if self.block_size < 4096 {
-            self.require(Feature::SmallBlocks)?;
+        for rule in &self.rules {
+            crate::plan::pattern(&rule.pattern)?;
+            if rule.compression.as_ref().is_some_and(|how| how.fragments)
+                && rule.compression != self.compression
+            {
+                let reason = format!("'{}': fragments can only be compressed in the usual way", rule.pattern);
+                return bad("rule", reason);
+            }
         }
-        if self.label.len() == 16 {
-            self.require(Feature::LongLabel)?;
+        if self.rules.len() > MOST_RULES {
+            return bad("rule", format!("{} are more than the {MOST_RULES} there may be", self.rules.len()));
         }
-        if self.fingerprint {
-            self.require(Feature::Fingerprints)?;
-        }
-        if !self.xattr_prefixes.is_empty() {
-            self.require(Feature::XattrPrefixes)?;
-        }
-        Ok(())
+        self.needed().try_for_each(|feature| self.require(feature))
     }
 
-    /// Whether a file is to be compressed. One that is mostly holes is not: there would be no end to zeros.
-    pub(crate) fn compresses(&self, file: &Regular) -> bool {
-        let is_mostly_holes = file.size >> 30 > 0 && file.size / 64 > file.stored_bytes();
-        self.compression.is_some() && !is_mostly_holes
+    /// Every way in which something may be compressed.
+    fn compressions(&self) -> impl Iterator<Item = &Compression> {
+        self.compression.iter().chain(self.rules.iter().filter_map(|rule| rule.compression.as_ref()))
     }
 
     /// Whether clusters may be of any length. Where fragments gather the ends of files there is little left to
@@ -226,6 +250,27 @@ impl BuildOptions {
 
     pub(crate) fn longest_tail(&self) -> u64 {
         self.inline_tail.unwrap_or(self.block_size / DEFAULT_INLINE_PART).into()
+    }
+
+    /// The kernel for which the image is made: the one asked for, or the oldest longterm kernel that reads what
+    /// was asked for.
+    pub fn target(&self) -> KernelVersion {
+        let needed = || self.needed().map(Feature::since).max().unwrap_or(KernelVersion::OLDEST);
+        self.target_kernel.unwrap_or_else(|| needed().longterm())
+    }
+
+    /// The features that were asked for, whatever is in the tree.
+    fn needed(&self) -> impl Iterator<Item = Feature> {
+        let some = |wanted: bool, feature| wanted.then_some(feature);
+        [
+            some(self.block_size < 4096, Feature::SmallBlocks),
+            some(self.label.len() == 16, Feature::LongLabel),
+            some(self.fingerprint, Feature::Fingerprints),
+            some(!self.xattr_prefixes.is_empty(), Feature::XattrPrefixes),
+        ]
+        .into_iter()
+        .flatten()
+        .chain(self.compressions().flat_map(|how| how.features(self.block_size)))
     }
 
     /// Whether the target kernel has `feature`; without a target every feature that is no newer than what the

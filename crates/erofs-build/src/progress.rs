@@ -22,6 +22,9 @@ pub trait Progress: Sync {
 
     /// So many more files and bytes of the present phase are done.
     fn advance(&self, files: u64, bytes: u64);
+
+    /// So many bytes of contents have got their place in the image: what they take there, compressed or not.
+    fn stored(&self, bytes: u64);
 }
 
 /// Progress that nobody looks at.
@@ -32,4 +35,6 @@ impl Progress for Silent {
     fn phase(&self, _phase: Phase, _files: u64, _bytes: u64) {}
 
     fn advance(&self, _files: u64, _bytes: u64) {}
+
+    fn stored(&self, _bytes: u64) {}
 }

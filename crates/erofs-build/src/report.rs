@@ -20,6 +20,8 @@ pub struct Report {
     pub metadata_bytes: u64,
     /// Bytes of file contents read, holes left out.
     pub content_bytes: u64,
+    /// Bytes of the image that hold them, in blocks of their own.
+    pub stored_bytes: u64,
     /// Files that carry a fingerprint.
     pub fingerprints: u64,
     /// Entries that an exclude pattern left out (what lies below an excluded directory is not counted).
@@ -30,6 +32,8 @@ pub struct Report {
     pub uuid: [u8; 16],
     /// The build time in seconds since 1970.
     pub build_time: i64,
+    /// The kernel that the image was made for.
+    pub target_kernel: KernelVersion,
     /// Oldest Linux that mounts the image.
     pub oldest_kernel: KernelVersion,
     /// The features that `oldest_kernel` is due to, each with the first Linux that has it.

@@ -7,9 +7,9 @@ use zerocopy::IntoBytes;
 
 use crate::inode::split_address;
 use crate::kernel::Feature;
-use crate::options::BuildOptions;
+use crate::options::{BuildOptions, XattrPolicy};
 use crate::pack::Packed;
-use crate::plan::{HEAD_END, Plan, compression_record};
+use crate::plan::{HEAD_END, Plan};
 use crate::tree::Tree;
 
 /// Writes superblock and prefix table into the head of the image, which starts at byte 0. Returns the UUID:
@@ -23,7 +23,7 @@ pub(crate) fn write(
     head: &mut [u8],
 ) -> [u8; 16] {
     let (table, _) = plan.areas.prefix_table();
-    put(head, HEAD_END, &compression_record(options, plan.is_dense));
+    put(head, HEAD_END, &plan.methods.records(options.block_size, plan.is_dense));
     put(head, plan.table_at, &table);
     let mut superblock = superblock(options, plan, tree, root_nid, &packed);
     let uuid = options.uuid.unwrap_or_else(|| digest_uuid(&superblock, plan, &table, packed.hash));
@@ -49,7 +49,11 @@ fn superblock(
     packed: &Packed,
 ) -> SuperBlock {
     let (_, prefixes) = plan.areas.prefix_table();
-    let mut compat = FeatureCompat::SB_CHKSUM | FeatureCompat::MTIME | FeatureCompat::XATTR_FILTER;
+    let mut compat = FeatureCompat::SB_CHKSUM | FeatureCompat::MTIME;
+    // Without xattrs the filter says nothing, and readers of the core format know no such thing.
+    if options.fingerprint || options.xattrs != XattrPolicy::None || options.file_contexts.is_some() {
+        compat |= FeatureCompat::XATTR_FILTER;
+    }
     let mut incompat = FeatureIncompat::empty();
     if prefixes > 0 {
         compat |= FeatureCompat::PLAIN_XATTR_PFX;
@@ -62,14 +66,14 @@ fn superblock(
         incompat |= FeatureIncompat::CHUNKED_FILE;
     }
     let mut u1 = 0;
-    if let Some(how) = &options.compression {
+    if !plan.methods.all().is_empty() {
         incompat |= FeatureIncompat::LZ4_0PADDING;
         u1 = u16::MAX; // lz4_max_distance
-        if how.needs_record(options.block_size, plan.is_dense) {
+        if plan.methods.needs_records(options.block_size, plan.is_dense) {
             incompat |= FeatureIncompat::COMPR_CFGS;
-            u1 = 1 << how.algorithm() as u16;
+            u1 = plan.methods.algorithms();
         }
-        if how.inline {
+        if plan.methods.all().iter().any(|how| how.inline) {
             incompat |= FeatureIncompat::ZTAILPACKING;
         }
         if packed.packed_nid.is_some() {

@@ -32,7 +32,7 @@ pub(crate) type Time = (i64, u32);
 pub(crate) type SourceId = u16;
 
 /// What an inode says, owners and time as they go into the image.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Node {
     /// Index of the first entry that names this node; meaningless for the root.
     pub(crate) entry: u32,
@@ -48,7 +48,7 @@ pub(crate) struct Node {
     pub(crate) kind: Kind,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Kind {
     /// The directory's entries are `entries[first..first + count]`, sorted by name.
     Directory {
@@ -65,7 +65,7 @@ pub(crate) enum Kind {
 }
 
 /// A regular file, which is read only while it is packed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Regular {
     pub(crate) size: u64,
     /// The parts that are not holes, ascending, if there are holes.
@@ -86,6 +86,17 @@ impl Regular {
     /// Bytes that are not in holes.
     pub(crate) fn stored_bytes(&self) -> u64 {
         self.data.as_deref().map_or(self.size, |data| data.iter().map(|part| part.end - part.start).sum())
+    }
+}
+
+/// The most zeros, in bytes, that are hashed for a file because of its holes: some ten seconds of work.
+const LONGEST_HOLES: u64 = 16 << 30;
+
+impl Regular {
+    /// Whether the file can carry a fingerprint. That is a digest of zeros where holes are, and a sparse file
+    /// may have more of them than anybody can hash, or compare.
+    pub(crate) fn has_short_holes(&self) -> bool {
+        self.size - self.stored_bytes().min(self.size) <= LONGEST_HOLES
     }
 }
 
@@ -142,6 +153,13 @@ impl Tree {
 
     /// The path that a node has, or would have, in a source.
     pub(crate) fn path_in(&self, source: SourceId, id: NodeId) -> PathBuf {
+        let mut path = self.sources.get(usize::from(source)).cloned().unwrap_or_default();
+        path.extend(&self.path_below(id));
+        path
+    }
+
+    /// The path of a node below the root, which has an empty one.
+    pub(crate) fn path_below(&self, id: NodeId) -> PathBuf {
         let mut names = Vec::new();
         let mut at = id;
         while at != ROOT {
@@ -149,9 +167,7 @@ impl Tree {
             names.push(&entry.name);
             at = entry.dir;
         }
-        let mut path = self.sources.get(usize::from(source)).cloned().unwrap_or_default();
-        path.extend(names.iter().rev().map(|name| Path::new(OsStr::from_bytes(name))));
-        path
+        names.iter().rev().map(|name| Path::new(OsStr::from_bytes(name))).collect()
     }
 
     /// What messages about all of it name: the source, or the first of several.

@@ -24,6 +24,8 @@ impl<F: Fn() + Sync> Progress for Meanwhile<F> {
     }
 
     fn advance(&self, _files: u64, _bytes: u64) {}
+
+    fn stored(&self, _bytes: u64) {}
 }
 
 /// A source with a small and a large file, and a place for the image.

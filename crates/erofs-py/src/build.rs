@@ -13,7 +13,8 @@ use std::thread;
 use std::time::Duration;
 
 use erofs_build::{
-    BuildOptions, DirSource, IdRange, Output, Owners, Phase, Progress, Report, Times, XattrPolicy,
+    BuildOptions, Compression, DirSource, FileContexts, IdRange, KernelVersion, Output, Owners, Phase,
+    Progress, Report, Rule, Times, XattrPolicy,
 };
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyInt};
@@ -27,7 +28,7 @@ pub(crate) const PAUSE: Duration = Duration::from_millis(40);
 #[pyfunction]
 #[pyo3(signature = (src, image, *, block_size, label, uuid, time, source_date_epoch, all_root, uid_map, gid_map,
     uid_offset, gid_offset, force_uid, force_gid, xattrs, share_xattrs_above, xattr_prefixes, fingerprint,
-    target_kernel, exclude, holes, inline_tail, threads, force, progress))]
+    target_kernel, exclude, exclude_regex, hard_dereference, file_contexts, holes, inline_tail, compress, fragments, tail_packing, rules, threads, force, progress))]
 #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)] // keyword arguments, each with its name
 pub(crate) fn build<'py>(
     py: Python<'py>,
@@ -51,8 +52,15 @@ pub(crate) fn build<'py>(
     fingerprint: Fingerprint,
     target_kernel: Option<&str>,
     exclude: Vec<String>,
+    exclude_regex: Vec<String>,
+    hard_dereference: bool,
+    file_contexts: Option<(String, String)>,
     holes: bool,
     inline_tail: Option<u32>,
+    compress: Option<Choice>,
+    fragments: Option<bool>,
+    tail_packing: bool,
+    rules: Vec<(String, Option<Choice>)>,
     threads: Option<usize>,
     force: bool,
     progress: Option<&Bound<'py, PyAny>>,
@@ -76,6 +84,9 @@ pub(crate) fn build<'py>(
         xattr_prefixes,
         target_kernel: target_kernel.map(str::parse).transpose()?,
         excludes: exclude,
+        exclude_regexes: exclude_regex,
+        separate_links: hard_dereference,
+        file_contexts: file_contexts.map(|(text, name)| FileContexts::parse(&text, &name)).transpose()?,
         holes,
         threads: threads
             .map(|count| NonZeroUsize::new(count).ok_or_else(|| Failure::value("threads: 0 can't build")))
@@ -83,6 +94,27 @@ pub(crate) fn build<'py>(
         ..BuildOptions::default()
     };
     options.inline_tail = inline_tail;
+    let target = options.target_kernel;
+    let chosen = |(algorithm, level, cluster): Choice| {
+        let usual = Compression::for_target(algorithm.parse()?, target, block_size);
+        Ok::<_, Failure>(Compression {
+            level,
+            cluster: cluster.unwrap_or(usual.cluster),
+            fragments: fragments.unwrap_or(usual.fragments && !tail_packing),
+            inline: tail_packing,
+            ..usual
+        })
+    };
+    options.compression = compress.map(chosen).transpose()?;
+    for (pattern, choice) in rules {
+        let mut compression = choice.map(chosen).transpose()?;
+        if compression != options.compression
+            && let Some(compression) = &mut compression
+        {
+            compression.fragments = false;
+        }
+        options.rules.push(Rule { pattern, compression });
+    }
     match fingerprint {
         Fingerprint::Wanted(wanted) => options.fingerprint = wanted,
         Fingerprint::Named(name) => options.fingerprint_name = name,
@@ -98,6 +130,9 @@ pub(crate) fn build<'py>(
     };
     as_dict(py, &report)
 }
+
+/// An algorithm, its level and the size of its clusters.
+type Choice = (String, Option<i32>, Option<u32>);
 
 /// `fingerprint=`: yes or no, or the attribute's name.
 #[derive(FromPyObject)]
@@ -189,6 +224,8 @@ struct Counts {
     total_files: AtomicU64,
     bytes: AtomicU64,
     total_bytes: AtomicU64,
+    /// Of all phases.
+    stored: AtomicU64,
 }
 
 impl Progress for Counts {
@@ -210,6 +247,10 @@ impl Progress for Counts {
         self.files.fetch_add(files, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
+
+    fn stored(&self, bytes: u64) {
+        self.stored.fetch_add(bytes, Ordering::Relaxed);
+    }
 }
 
 impl Counts {
@@ -221,8 +262,14 @@ impl Counts {
             _ => "scan",
         };
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let state =
-            (phase, load(&self.files), load(&self.total_files), load(&self.bytes), load(&self.total_bytes));
+        let state = (
+            phase,
+            load(&self.files),
+            load(&self.total_files),
+            load(&self.bytes),
+            load(&self.total_bytes),
+            load(&self.stored),
+        );
         callback.call1(state).map(drop)
     }
 }
@@ -267,6 +314,7 @@ fn as_dict<'py>(py: Python<'py>, report: &Report) -> Result<Bound<'py, PyDict>, 
         ("bytes", report.bytes),
         ("metadata_bytes", report.metadata_bytes),
         ("content_bytes", report.content_bytes),
+        ("stored_bytes", report.stored_bytes),
         ("fingerprints", report.fingerprints),
         ("excluded", report.excluded),
         ("xattrs_left_out", report.xattrs_left_out),
@@ -276,11 +324,13 @@ fn as_dict<'py>(py: Python<'py>, report: &Report) -> Result<Bound<'py, PyDict>, 
     }
     dict.set_item("uuid", PyBytes::new(py, &report.uuid))?;
     dict.set_item("build_time", report.build_time)?;
-    dict.set_item("oldest_kernel", (report.oldest_kernel.0, report.oldest_kernel.1))?;
+    let version = |version: KernelVersion| (version.0, version.1);
+    dict.set_item("target_kernel", version(report.target_kernel))?;
+    dict.set_item("oldest_kernel", version(report.oldest_kernel))?;
     let features: Vec<_> = report
         .features
         .iter()
-        .map(|feature| (feature.to_string(), (feature.since().0, feature.since().1)))
+        .map(|feature| (feature.to_string(), version(feature.since()), feature.remedy()))
         .collect();
     dict.set_item("features", features)?;
     Ok(dict)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..compression import PRESETS
 from .options import json_option, size
 from .output import emit_json, human_size, kernel, name_fields, quoted
 
@@ -25,6 +26,20 @@ def id_map(text: str) -> tuple[int, int, int]:
     return (numbers[0], numbers[1], numbers[2] if len(numbers) == 3 else 1)
 
 
+def rule(text: str) -> tuple[str, str]:
+    """Read a rule: PATTERN=ALG[,...]; a pattern may have equals signs too."""
+    pattern, _, how = text.partition("=")
+    # Settings have equals signs, and names of algorithms have none: the last that is followed by a name.
+    parts = text.split("=")
+    for end in range(1, len(parts)):
+        if parts[end].split(",")[0] in _ALGORITHMS:
+            pattern, how = "=".join(parts[:end]), "=".join(parts[end:])
+    if not pattern or how.split(",")[0] not in _ALGORITHMS:
+        raise click.BadParameter(f"{text!r} is not PATTERN=ALG with one of {', '.join(_ALGORITHMS)}")
+    return pattern, how
+
+
+_ALGORITHMS = ("none", "lz4", "lz4hc", "zstd", "deflate", "lzma")
 _ID = click.IntRange(0, 0xFFFFFFFF)
 
 
@@ -63,16 +78,68 @@ _ID = click.IntRange(0, 0xFFFFFFFF)
     help="Store an attribute once that more than N inodes have; below 0 store none.  [default: 2]",
 )
 @click.option("--xattr-prefix", "xattr_prefixes", multiple=True, help="A name prefix to store once.")
-@click.option("--no-fingerprint", is_flag=True, help="Store no digest of each file's content.")
+@click.option(
+    "--fingerprint/--no-fingerprint",
+    default=None,
+    help="Store a digest of each file's content, or not.  [default: yes]",
+)
 @click.option("--fingerprint-name", metavar="NAME", help="The attribute that holds the digest.")
-@click.option("--target-kernel", metavar="VERSION", help="The oldest Linux that has to mount the image.")
+@click.option(
+    "--preset",
+    type=click.Choice(list(PRESETS)),
+    help="A set of options; single ones go before it. fast: lz4, quick to build and to read. balanced: zstd. "
+    "small: lzma in large clusters. dax: plain, for direct access. core: what every reader of EROFS knows.",
+)
+@click.option(
+    "-z",
+    "--compress",
+    metavar="ALG[,level=N]",
+    help="Compress with lz4, lz4hc, zstd, deflate or lzma.  [default: none]",
+)
+@click.option(
+    "-C", "--cluster", type=size, metavar="SIZE", help="Bytes of a cluster, at most 1M.  [default: 64k]"
+)
+@click.option(
+    "--fragments/--no-fragments",
+    default=None,
+    help="Compress the ends of files, and small files, together, or not.  [default: if the target can]",
+)
+@click.option(
+    "--tail-packing/--no-tail-packing", default=None, help="Keep small last clusters beside inodes instead."
+)
+@click.option(
+    "--rule",
+    "rules",
+    type=rule,
+    multiple=True,
+    metavar="PATTERN=ALG[,level=N][,cluster=SIZE]",
+    help="Compress some files otherwise, or not (none); gitignore syntax, the last that matches counts.",
+)
+@click.option(
+    "--target-kernel",
+    metavar="VERSION",
+    help="The oldest Linux that has to mount the image.  [default: the oldest longterm kernel that reads the "
+    "algorithm and fingerprints]",
+)
+@click.option("--explain", is_flag=True, help="Say which feature costs which kernel, and how to do without.")
 @click.option(
     "--exclude", multiple=True, metavar="PATTERN", help="Leave out, in gitignore syntax from SRC on."
 )
 @click.option(
     "--exclude-from", type=click.File(), multiple=True, metavar="FILE", help="A file of such patterns."
 )
-@click.option("--no-holes", is_flag=True, help="Store the holes of sparse files as zeros.")
+@click.option(
+    "--exclude-regex", multiple=True, metavar="REGEX", help="Leave out what it is found in the path of."
+)
+@click.option("--hard-dereference", is_flag=True, help="Give each name of a hard link its own inode.")
+@click.option(
+    "--file-contexts", type=click.Path(), metavar="FILE", help="SELinux labels, as libselinux reads them."
+)
+@click.option(
+    "--holes/--no-holes",
+    default=None,
+    help="Keep the holes of sparse files, or store zeros.  [default: keep]",
+)
 @click.option(
     "--inline-tail", type=size, metavar="BYTES", help="Longest tail of a file to keep beside its inode."
 )
@@ -83,7 +150,13 @@ _ID = click.IntRange(0, 0xFFFFFFFF)
 @click.option("-v", "--verbose", is_flag=True, help="Say more about the image.")
 @json_option
 def command(
-    names: tuple[str, ...], output: str | None, quiet: bool, verbose: bool, as_json: bool, **options: Any
+    names: tuple[str, ...],
+    output: str | None,
+    quiet: bool,
+    verbose: bool,
+    explain: bool,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Build the image of the directory SRC.
 
@@ -114,7 +187,8 @@ def command(
     if as_json:
         emit_json({**name_fields(image, "image"), **_fields(report)}, out)
     elif not quiet:
-        (out or sys.stdout).write("".join(f"{line}\n" for line in _lines(image, report, verbose)))
+        lines = _lines(image, report, verbose) + (_explained(report) if explain else [])
+        (out or sys.stdout).write("".join(f"{line}\n" for line in lines))
 
 
 def _source_and_image(names: tuple[str, ...], output: str | None) -> tuple[str, str]:
@@ -132,10 +206,10 @@ def _keywords(options: dict[str, Any]) -> dict[str, Any]:
     share = options.pop("share_xattrs")
     options["share_xattrs_above"] = max(share, 0)
     patterns = options.pop("xattrs")
-    options["xattrs"] = "none" if share < 0 else (patterns or "default")
+    options["xattrs"] = "none" if share < 0 else (patterns or None)
     name = options.pop("fingerprint_name")
-    options["fingerprint"] = False if options.pop("no_fingerprint") else (name or True)
-    options["holes"] = not options.pop("no_holes")
+    if options["fingerprint"] is not False:
+        options["fingerprint"] = name or options["fingerprint"]
     lines = [line.rstrip("\n") for file in options.pop("exclude_from") for line in file]
     options["exclude"] = [*lines, *options["exclude"]]
     options["uuid"] = _uuid(options["uuid"])
@@ -160,9 +234,11 @@ def _lines(image: str, report: BuildReport, verbose: bool) -> list[str]:
     length, oldest = human_size(report.bytes), kernel(report.oldest_kernel)
     lines = [f"{name}: {report.inodes} inodes, {length}, mounts on Linux {oldest} and newer{because}"]
     if verbose:
+        stored = f"{human_size(report.stored_bytes)} ({report.ratio:.1%})"
+        metadata = human_size(report.metadata_bytes)
         lines += [
             f"  {report.directories} directories, {report.files} files, {report.hard_links} more links",
-            f"  contents {human_size(report.content_bytes)}, metadata {human_size(report.metadata_bytes)}",
+            f"  contents {human_size(report.content_bytes)}, stored in {stored}, metadata {metadata}",
             f"  {report.fingerprints} fingerprints, UUID {report.uuid}",
         ]
     if report.excluded and verbose:
@@ -172,15 +248,32 @@ def _lines(image: str, report: BuildReport, verbose: bool) -> list[str]:
     return lines
 
 
+def _explained(report: BuildReport) -> list[str]:
+    """Say which feature needs which kernel, the newest first."""
+    lines = [f"  made for Linux {kernel(report.target_kernel)}; what older kernels don't read:"]
+    rows = sorted(report.features, key=lambda feature: feature.first_kernel, reverse=True)
+    lines += [
+        f"  Linux {kernel(feature.first_kernel):<5} {feature.name} (to do without: {feature.remedy})"
+        for feature in rows
+    ]
+    return lines if rows else [f"  made for Linux {kernel(report.target_kernel)}; every kernel reads it"]
+
+
 def _fields(report: BuildReport) -> dict[str, Any]:
     from dataclasses import asdict
 
     return {
         **asdict(report),
+        "ratio": report.ratio,
         "uuid": str(report.uuid),
+        "target_kernel": kernel(report.target_kernel),
         "oldest_kernel": kernel(report.oldest_kernel),
         "features": [
-            {"name": feature.name, "first_kernel": kernel(feature.first_kernel)}
+            {
+                "name": feature.name,
+                "first_kernel": kernel(feature.first_kernel),
+                "remedy": feature.remedy,
+            }
             for feature in report.features
         ],
     }

@@ -40,9 +40,11 @@ class BuildBar:
             self._phase = state.phase
             if self._task is not None:
                 self._bar.remove_task(self._task)
-            self._task = self._bar.add_task(_TITLES[state.phase], total=total, files=0)
+            self._task = self._bar.add_task(_TITLES[state.phase], total=total, files=0, stored="")
         assert self._task is not None, "a phase has begun"
-        self._bar.update(self._task, completed=state.bytes, total=total, files=state.files)
+        # Contents are stored a moment after they were read, so at first the share says too little.
+        stored = f", {state.stored / state.bytes:.0%} stored" if total and state.bytes else ""
+        self._bar.update(self._task, completed=state.bytes, total=total, files=state.files, stored=stored)
 
     def close(self) -> None:
         """Take the bar off the screen."""
@@ -118,7 +120,7 @@ def _new_bar() -> Progress:
         DownloadColumn(binary_units=True),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[files]} files"),
+        TextColumn("{task.fields[files]} files{task.fields[stored]}"),
         console=Console(stderr=True),
         transient=True,
     )

@@ -35,6 +35,39 @@ pub(super) struct Filler {
     is_dense: bool,
 }
 
+/// A thread's fillers, one for each way to compress, made when they are first asked for.
+#[derive(Debug)]
+pub(super) struct Fillers<'a> {
+    ways: &'a [Compression],
+    made: Vec<Option<Filler>>,
+    block_size: u32,
+    is_dense: bool,
+}
+
+impl<'a> Fillers<'a> {
+    pub(super) fn new(ways: &'a [Compression], block_size: u32, is_dense: bool) -> Self {
+        Self { ways, made: ways.iter().map(|_| None).collect(), block_size, is_dense }
+    }
+
+    /// See [`Filler::restart`].
+    pub(super) fn restart(&mut self) {
+        self.made.iter_mut().flatten().for_each(Filler::restart);
+    }
+
+    /// That of the way of this number.
+    pub(super) fn get(&mut self, number: usize) -> Result<&mut Filler> {
+        let (Some(how), Some(made)) = (self.ways.get(number), self.made.get_mut(number)) else {
+            return Err(Error::Cancelled);
+        };
+        if made.is_none() {
+            let mut filler = Filler::new(how, self.block_size, self.is_dense)?;
+            filler.restart();
+            *made = Some(filler);
+        }
+        made.as_mut().ok_or(Error::Cancelled)
+    }
+}
+
 /// What becomes of the end of the input, if it would not fill a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
@@ -103,7 +136,10 @@ impl Filler {
             let is_end = read == rest.len();
             let encoded = self.encoded.len();
             let unit = if self.is_dense { 1 } else { self.block_size };
-            let saves = encoded.next_multiple_of(unit) < read.next_multiple_of(unit);
+            let (room, plain) = (encoded.next_multiple_of(unit), read.next_multiple_of(unit));
+            // Where it saves nothing it is still better than a plain end that would have to be cut in two.
+            let is_cut = || read <= self.block_size && plain_end(at, input, self.block_size) < input.len();
+            let saves = room < plain || (is_end && !self.is_dense && room == plain && is_cut());
             if is_end && end == End::Left {
                 break;
             }
@@ -115,7 +151,6 @@ impl Filler {
                 }
             }
             if saves {
-                let room = encoded.next_multiple_of(unit);
                 // Encoded data ends with its cluster; zeros before it are passed over.
                 content.zeros(room - encoded);
                 content.put(&self.encoded);
@@ -125,16 +160,18 @@ impl Filler {
                 skipped = 0;
             } else {
                 skipped = (2 * skipped).clamp(LEAST_SKIPPED, MOST_SKIPPED);
-                let stored = &rest[..rest.len().min(skipped)];
+                let stop = at + rest.len().min(skipped);
                 // Older kernels copy no more than a block at a time from clusters that are not encoded.
-                let longest = if self.is_dense { stored.len() } else { self.block_size };
-                for part in stored.chunks(longest) {
+                while at < stop {
+                    let end =
+                        if self.is_dense { stop } else { plain_end(at, input, self.block_size).min(stop) };
+                    let part = &input[at..end];
                     let room = part.len().next_multiple_of(unit);
                     content.put(part);
                     content.zeros(room - part.len());
                     extents.push(Self::extent(part.len(), false, content, room));
+                    at = end;
                 }
-                at += stored.len();
             }
         }
         Ok(Rest { from: at, small: None })
@@ -174,6 +211,18 @@ fn leading_zeros(bytes: &[u8]) -> usize {
     let steps = bytes.chunks_exact(STEP).take_while(|step| **step == [0; STEP]).count();
     let rest = &bytes[steps * STEP..];
     steps * STEP + rest.iter().take(STEP).take_while(|byte| **byte == 0).count()
+}
+
+/// Where a plain extent of `input` ends that starts at `at`.
+///
+/// Linux takes the last extent of a file for one that goes on to the end of the file's last block, and refuses
+/// a plain one of more than a block. So one that would cross into that block ends before it.
+fn plain_end(at: usize, input: &[u8], block_size: usize) -> usize {
+    let end = input.len().min(at + block_size);
+    if end.next_multiple_of(block_size) - at > block_size && end == input.len() {
+        return at.next_multiple_of(block_size);
+    }
+    end
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]

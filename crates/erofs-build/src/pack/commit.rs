@@ -104,6 +104,7 @@ impl<'a> Committer<'a> {
             self.end += length;
         }
         self.content += self.end - start;
+        self.job.progress.stored(self.end - start);
         start
     }
 
@@ -152,7 +153,11 @@ impl<'a> Committer<'a> {
                         (Tail::Inline { llen, plen, is_coded }, bytes)
                     }
                 };
-                let map = self.map(&large.extents, map_tail);
+                let how = match &tree.node(id).kind {
+                    Kind::Regular(file) => plan.methods.of(id, file),
+                    _ => None,
+                };
+                let map = self.map(how, &large.extents, map_tail);
                 let shape = Shape::compressed(plan, tree.node(id), &map);
                 let said = Said { data: Data::Mapped(map), digest, tail };
                 self.waiting.add(id, &shape, |out| writer.put(id, &shape, said, out));
@@ -160,9 +165,10 @@ impl<'a> Committer<'a> {
         }
     }
 
-    fn map<'b>(&self, extents: &'b [Extent], tail: Tail) -> Map<'b> {
-        let options = self.job.options;
-        let how = options.compression.as_ref();
+    /// The map of a file that is compressed in the way of this number.
+    fn map<'b>(&self, how: Option<usize>, extents: &'b [Extent], tail: Tail) -> Map<'b> {
+        let Job { options, plan, .. } = self.job;
+        let how = how.and_then(|number| plan.methods.all().get(number));
         Map {
             extents,
             tail,
@@ -204,7 +210,7 @@ impl<'a> Committer<'a> {
             // Its size is that of the map; as a file without content it carries no fingerprint.
             kind: Kind::Regular(Regular { size: 0, data: None, key: Key::Number(0) }),
         };
-        let map = self.map(&extents, Tail::Nothing);
+        let map = self.map(plan.methods.usual(), &extents, Tail::Nothing);
         let shape = Shape::compressed(plan, &node, &map);
         let writer = InodeWriter { plan, tree, block_size: self.block_size() };
         let said = Said { data: Data::Mapped(map), digest: None, tail: &[] };

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::Job;
 use super::chain::Chain;
-use super::clusters::{End, Filler, SAMPLE};
+use super::clusters::{End, Fillers, SAMPLE};
 use super::content::{Content, Gathered};
 use super::ordered::Stages;
 use super::writer::Buffers;
@@ -87,7 +87,7 @@ pub(super) struct Packer<'a> {
 /// What a thread keeps from job to job.
 pub(super) struct Tools<'a> {
     reader: Box<dyn ContentReader + 'a>,
-    filler: Option<Filler>,
+    fillers: Fillers<'a>,
 }
 
 impl<'a> Stages for Packer<'a> {
@@ -97,21 +97,18 @@ impl<'a> Stages for Packer<'a> {
 
     fn scratch(&self) -> Result<Tools<'a>> {
         let Job { options, contents, tree, plan, .. } = self.job;
-        let filler =
-            options.compression.as_ref().map(|how| Filler::new(how, options.block_size, plan.is_dense));
-        Ok(Tools { reader: contents.reader(tree), filler: filler.transpose()? })
+        let fillers = Fillers::new(plan.methods.all(), options.block_size, plan.is_dense);
+        Ok(Tools { reader: contents.reader(tree), fillers })
     }
 
     fn work(&self, task: Task, tools: &mut Tools<'a>) -> Result<Made> {
         let mut content = Content::new(&self.buffers, self.job.options.block_size as usize);
-        if let Some(filler) = &mut tools.filler {
-            filler.restart();
-        }
-        let batch = match (task, &mut tools.filler) {
+        tools.fillers.restart();
+        let batch = match (task, self.job.plan.methods.usual()) {
             (Task::Batch(batch), _) => batch,
-            (Task::Packed(bytes), Some(filler)) => {
+            (Task::Packed(bytes), Some(usual)) => {
                 let mut extents = Vec::new();
-                filler.fill(&bytes, End::Cluster, &mut content, &mut extents)?;
+                tools.fillers.get(usual)?.fill(&bytes, End::Cluster, &mut content, &mut extents)?;
                 return Ok(Made { what: MadeOf::Packed(extents), content: content.gathered() });
             }
             (Task::Packed(_), None) => return Err(Error::Cancelled),
@@ -119,7 +116,7 @@ impl<'a> Stages for Packer<'a> {
         let mut making = Making {
             packer: self,
             content,
-            filler: tools.filler.as_mut(),
+            fillers: &mut tools.fillers,
             raw: Vec::new(),
             tails: Vec::new(),
             fragments: Vec::new(),
@@ -164,8 +161,13 @@ impl Packer<'_> {
         self.job.options.fingerprint || self.job.options.uuid.is_none()
     }
 
-    /// Hashes a hole; it is part of what the file says.
-    fn hash_hole(&self, mut length: u64, hash: &mut Sha256) -> Result<()> {
+    /// Hashes a hole; it is part of what the file says. If there are too many zeros to hash, the digest is not a
+    /// fingerprint, and their number is as good.
+    fn hash_hole(&self, mut length: u64, is_short: bool, hash: &mut Sha256) -> Result<()> {
+        if !is_short {
+            hash.update(length.to_le_bytes());
+            return Ok(());
+        }
         while length > 0 {
             self.check()?;
             let now = length.min(ZEROS.len() as u64);
@@ -179,7 +181,7 @@ impl Packer<'_> {
 struct Making<'a, 'b> {
     packer: &'a Packer<'b>,
     content: Content<'a>,
-    filler: Option<&'a mut Filler>,
+    fillers: &'a mut Fillers<'b>,
     /// The bytes that are being compressed.
     raw: Vec<u8>,
     tails: Vec<u8>,
@@ -197,10 +199,9 @@ impl Making<'_, '_> {
             Kind::Regular(file) if file.size > 0 => {
                 let open = reader.open(id)?;
                 let stored;
-                (stored, digest) = if self.is_compressed(file, &*open)? {
-                    self.compressed_file(id, file, &*open)?
-                } else {
-                    self.plain_file(id, &*open)?
+                (stored, digest) = match self.method(id, file, &*open)? {
+                    Some(how) => self.compressed_file(id, how, file, &*open)?,
+                    None => self.plain_file(id, &*open)?,
                 };
                 open.check()?;
                 stored
@@ -235,7 +236,7 @@ impl Making<'_, '_> {
         for part in parts(tree, id, shape, options.block_size.into()) {
             self.read(open, &part, &shape)?;
             if let Some(hash) = &mut hash {
-                self.hash(&part, &shape, hash)?;
+                self.hash(id, &part, &shape, hash)?;
             }
             self.content.pad();
         }
@@ -246,12 +247,13 @@ impl Making<'_, '_> {
     fn compressed_file(
         &mut self,
         id: NodeId,
+        how: usize,
         file: &Regular,
         open: &dyn source::Content,
     ) -> Result<(Stored, Option<[u8; 32]>)> {
         self.read_raw(open, 0..file.size)?;
         let digest = self.packer.wants_digests().then(|| Sha256::digest(&self.raw).into());
-        let stored = self.compress(id, file, true)?;
+        let stored = self.compress(id, how, file, true)?;
         Ok((stored, digest))
     }
 
@@ -260,7 +262,8 @@ impl Making<'_, '_> {
         let Job { tree, .. } = self.packer.job;
         let Kind::Regular(file) = &tree.node(id).kind else { return Ok(()) };
         let open = reader.open(id)?;
-        let is_compressed = self.is_compressed(file, &*open)?;
+        let method = self.method(id, file, &*open)?;
+        let is_compressed = method.is_some();
         let is_last = part.all.end == shape.size;
         let mut plain = part.clone();
         if is_compressed {
@@ -280,12 +283,12 @@ impl Making<'_, '_> {
                     hash.update(&self.raw);
                     return Ok(());
                 }
-                self.hash(&plain, &shape, hash)
+                self.hash(id, &plain, &shape, hash)
             };
             digest = packer.chain.add(id, part.all.clone(), shape.size, packer.stop, add)?;
         }
-        let stored = if is_compressed {
-            self.compress(id, file, is_last)?
+        let stored = if let Some(how) = method {
+            self.compress(id, how, file, is_last)?
         } else {
             self.content.pad();
             Stored::Plain { shape, start: 0, tail: 0..self.tails.len() }
@@ -295,16 +298,15 @@ impl Making<'_, '_> {
         Ok(())
     }
 
-    /// Whether a file is to be compressed: what the options say, and samples of it if it is not small.
-    fn is_compressed(&mut self, file: &Regular, open: &dyn source::Content) -> Result<bool> {
-        let Some(filler) = &mut self.filler else { return Ok(false) };
-        if !self.packer.job.options.compresses(file) {
-            return Ok(false);
-        }
+    /// How a file is compressed, if it is: what the plan says, and samples of it if it is not small.
+    fn method(&mut self, id: NodeId, file: &Regular, open: &dyn source::Content) -> Result<Option<usize>> {
+        let Some(how) = self.packer.job.plan.methods.of(id, file) else { return Ok(None) };
         if file.size < 4 * SAMPLE as u64 {
-            return Ok(true);
+            return Ok(Some(how));
         }
-        filler.is_worth_it(file.size, |buffer, at| open.read(buffer, at))
+        let filler = self.fillers.get(how)?;
+        let is_worth_it = filler.is_worth_it(file.size, |buffer, at| open.read(buffer, at))?;
+        Ok(is_worth_it.then_some(how))
     }
 
     fn read_raw(&mut self, open: &dyn source::Content, range: Range<u64>) -> Result<()> {
@@ -315,12 +317,11 @@ impl Making<'_, '_> {
     }
 
     /// Compresses what was read.
-    fn compress(&mut self, id: NodeId, file: &Regular, is_last: bool) -> Result<Stored> {
+    fn compress(&mut self, id: NodeId, how: usize, file: &Regular, is_last: bool) -> Result<Stored> {
         let Job { options, plan, tree, .. } = self.packer.job;
-        let (Some(filler), Some(how)) = (&mut self.filler, &options.compression) else {
-            return Err(Error::Cancelled);
-        };
-        let end = match how {
+        let Some(compression) = plan.methods.all().get(how) else { return Err(Error::Cancelled) };
+        let filler = self.fillers.get(how)?;
+        let end = match compression {
             how if is_last && how.fragments => End::Left,
             how if is_last && how.inline && !plan.is_dense => {
                 let room = u64::from(options.block_size).checked_sub(Map::most(
@@ -368,13 +369,15 @@ impl Making<'_, '_> {
     }
 
     /// Hashes a part that was read a moment ago, with what is not stored of it.
-    fn hash(&self, part: &Part, shape: &Shape, hash: &mut Sha256) -> Result<()> {
-        self.packer.hash_hole(part.stored.start - part.all.start, hash)?;
+    fn hash(&self, id: NodeId, part: &Part, shape: &Shape, hash: &mut Sha256) -> Result<()> {
+        let node = self.packer.job.tree.node(id);
+        let is_short = !matches!(&node.kind, Kind::Regular(file) if !file.has_short_holes());
+        self.packer.hash_hole(part.stored.start - part.all.start, is_short, hash)?;
         self.content.hash_last(part.stored.end - part.stored.start, hash);
         if part.all.end == shape.size && shape.tail > 0 {
             hash.update(&self.tails[self.tails.len() - shape.tail as usize..]);
             return Ok(());
         }
-        self.packer.hash_hole(part.all.end - part.stored.end, hash)
+        self.packer.hash_hole(part.all.end - part.stored.end, is_short, hash)
     }
 }

@@ -119,7 +119,7 @@ impl Iterator for Batches<'_> {
         while let Some(&id) = order.get(self.given) {
             let node = tree.node(id);
             if let Kind::Regular(file) = &node.kind {
-                let is_compressed = self.options.compresses(file);
+                let is_compressed = self.plan.methods.of(id, file).is_some();
                 if file.size > if is_compressed { COMPRESSED_BYTES } else { BATCH_BYTES } {
                     if self.given > first {
                         break;

@@ -13,6 +13,7 @@ mod alloc;
 mod batches;
 mod chunks;
 pub(crate) mod dirents;
+mod methods;
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -30,8 +31,9 @@ use crate::zmap::Map;
 pub(crate) use alloc::Zone;
 pub(crate) use batches::{Batch, Batches, Part, parts};
 pub(crate) use chunks::{ChunkMap, stored_chunks};
+pub(crate) use methods::{Methods, pattern};
 
-/// Where the superblock ends. The record of the compression follows it, and then the table of prefixes.
+/// Where the superblock ends. The records of the compression follow it, and then the table of prefixes.
 pub(crate) const HEAD_END: u64 = 1024 + 128;
 
 /// Bytes of directories that are made at once.
@@ -77,6 +79,7 @@ pub(crate) struct Plan {
     pub(crate) order: Vec<NodeId>,
     /// Bytes of files that will be read.
     pub(crate) reads: u64,
+    pub(crate) methods: Methods,
     /// Addresses have 48 bits.
     pub(crate) wide: bool,
     /// Compressed clusters are of any length and lie anywhere: no index can say addresses of 48 bits.
@@ -106,21 +109,24 @@ impl Plan {
         sets: &Sets,
         wide: bool,
     ) -> Result<(Self, u64)> {
-        // Without a fingerprint the table of prefixes would cost older kernels for little, unless a kernel
-        // that has it was asked for.
-        let asked = |feature: Feature| options.target_kernel.is_some_and(|target| target >= feature.since());
+        // Without a fingerprint the table of prefixes would cost older kernels for little, unless the image is
+        // for kernels that have it.
+        let target = options.target();
+        let asked = |feature: Feature| target >= feature.since();
         let find_prefixes =
             options.fingerprint || !options.xattr_prefixes.is_empty() || asked(Feature::XattrPrefixes);
-        let is_dense = options.is_dense() || (wide && options.compression.is_some());
+        let methods = Methods::choose(options, tree)?;
+        let is_dense = options.is_dense() || (wide && !methods.all().is_empty());
         let mut plan = Self {
             directories: Vec::new(),
             groups: Vec::new(),
             areas: Areas::plan(sets, &Settings::new(options, find_prefixes)),
-            table_at: HEAD_END + compression_record(options, is_dense).len() as u64,
+            table_at: HEAD_END + methods.records(options.block_size, is_dense).len() as u64,
             shared_block: 0,
             content_block: 0,
             order: Vec::new(),
             reads: 0,
+            methods,
             wide,
             is_dense,
             times: TimeBase::choose(tree, options.times, asked(Feature::CompactTimes)),
@@ -133,7 +139,8 @@ impl Plan {
 
     /// Whether a node carries a fingerprint.
     pub(crate) fn has_fingerprint(&self, node: &Node) -> bool {
-        self.areas.fingerprint_prefix().is_some() && has_content(node)
+        let is_hashed = matches!(&node.kind, Kind::Regular(file) if file.has_short_holes());
+        is_hashed && self.areas.fingerprint_prefix().is_some() && has_content(node)
     }
 
     /// Bytes of the xattrs of a node.
@@ -170,7 +177,7 @@ impl Plan {
                 if has_content(node) {
                     self.reads = self.reads.saturating_add(shape.content(block_size));
                 }
-                if options.compression.is_some() {
+                if !self.methods.all().is_empty() {
                     inodes = inodes.saturating_add(Map::most(shape.size, 0, block_size));
                 }
             }
@@ -199,12 +206,14 @@ impl Plan {
         if options.block_size < 4096 {
             features.insert(Feature::SmallBlocks);
         }
-        features.extend(options.compression.iter().flat_map(|how| how.features(options.block_size)));
-        if self.areas.prefix_table().1 > 0 {
-            features.insert(Feature::XattrPrefixes);
-        }
-        if self.areas.fingerprint_prefix().is_some() {
+        features.extend(self.methods.all().iter().flat_map(|how| how.features(options.block_size)));
+        let has_fingerprints = self.areas.fingerprint_prefix().is_some();
+        if has_fingerprints {
             features.insert(Feature::Fingerprints);
+        }
+        // Fingerprints are the reason for the table unless other prefixes were asked for.
+        if self.areas.prefix_table().1 > 0 && !(has_fingerprints && options.xattr_prefixes.is_empty()) {
+            features.insert(Feature::XattrPrefixes);
         }
         if self.wide {
             features.insert(Feature::Addresses48);
@@ -218,17 +227,6 @@ impl Plan {
         if options.label.len() == 16 {
             features.insert(Feature::LongLabel);
         }
-    }
-}
-
-/// The record behind the superblock that says how contents are compressed, if there has to be one: LZ4 in
-/// clusters of a block, the oldest way, has none.
-pub(crate) fn compression_record(options: &BuildOptions, is_dense: bool) -> Vec<u8> {
-    match &options.compression {
-        Some(how) if how.needs_record(options.block_size, is_dense) => {
-            how.record(options.block_size, is_dense)
-        }
-        _ => Vec::new(),
     }
 }
 

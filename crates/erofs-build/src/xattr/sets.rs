@@ -46,6 +46,11 @@ impl Sets {
         id
     }
 
+    /// One more inode has the set of this number.
+    pub(crate) fn again(&mut self, id: SetId) {
+        self.sets[id as usize].1 += 1;
+    }
+
     /// Every set with the number of inodes that have it, by number.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&[Xattr], u64)> {
         self.sets.iter().map(|(xattrs, uses)| (&**xattrs, *uses))
