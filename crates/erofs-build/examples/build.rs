@@ -4,7 +4,8 @@ use std::io::Write;
 use std::time::Instant;
 
 use erofs_build::{
-    BuildOptions, Compression, CompressionAlgorithm, DirSource, Output, Phase, Progress, Silent, build,
+    BuildOptions, Compression, CompressionAlgorithm, DataOrder, DirSource, Output, Phase, Progress, Silent,
+    build,
 };
 
 /// Says when each phase began.
@@ -36,6 +37,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     options.inline_tail = number("INLINE_TAIL");
     options.block_size = number("BLOCK_SIZE").unwrap_or(options.block_size);
     options.fingerprint = number("FINGERPRINT") != Some(0);
+    options.dedupe = number("DEDUPE") == Some(1);
+    options.chunk = number("CHUNK");
+    options.blob = std::env::var_os("BLOB").map(Into::into);
+    options.reuse = std::env::var_os("REUSE").map(Into::into).into_iter().collect();
+    match std::env::var("ORDER").ok().as_deref() {
+        Some("similar") => options.order = DataOrder::Similar,
+        Some(list) => {
+            options.order = DataOrder::Listed(list.split(',').map(|path| path.as_bytes().to_vec()).collect());
+        }
+        None => {}
+    }
     if number("XATTRS") == Some(0) {
         options.xattrs = erofs_build::XattrPolicy::None;
     }

@@ -70,7 +70,11 @@ pub(crate) fn build_with(
     let files = tree.nodes.iter().filter(|node| matches!(node.kind, Kind::Regular(_))).count();
     progress.phase(Phase::Pack, files as u64, plan.reads);
     let target = output.target();
-    let mut packed = pack(job, target, threads)?;
+    let mut blob = options.blob.as_ref().map(|path| Output::create(path, false)).transpose()?;
+    if let Some(blob) = &mut blob {
+        blob.set_durable(output.is_durable());
+    }
+    let mut packed = pack(job, target, blob.as_ref().map(Output::target), threads)?;
     options.check_cancelled()?;
 
     progress.phase(Phase::Finish, 0, 0);
@@ -78,11 +82,15 @@ pub(crate) fn build_with(
     let mut head = directories::write(options, &plan, tree, &packed.nids, target, packed.hash.as_mut())?;
     target.write_at(plan.shared_block * block_size, plan.areas.shared())?;
     let mut report = count(options, &scanned, &plan, &packed);
+    let blob_blocks = packed.devices.last().map_or(0, |device| device.blocks);
     let root_nid = packed.nids.first().copied().unwrap_or_default();
     report.uuid = superblock::write(options, &plan, tree, root_nid, packed, &mut head);
     target.write_at(0, &head)?;
     target.set_len(report.bytes)?;
     options.check_cancelled()?;
+    if let Some(blob) = &mut blob {
+        blob.finish(blob_blocks * block_size)?;
+    }
     output.finish(report.bytes)?;
     Ok(report)
 }
@@ -118,6 +126,8 @@ fn count(options: &BuildOptions, scanned: &Assembled, plan: &Plan, packed: &Pack
         bytes: packed.blocks * block_size,
         metadata_bytes: (packed.blocks - packed.content_blocks) * block_size,
         content_bytes: plan.reads,
+        shared_bytes: packed.shared,
+        unknown_paths: plan.unknown_paths,
         stored_bytes: packed.content_blocks * block_size,
         fingerprints: tree.nodes.iter().filter(|node| plan.has_fingerprint(node)).count() as u64,
         excluded: scanned.excluded,

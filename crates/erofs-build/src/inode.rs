@@ -8,6 +8,7 @@ use zerocopy::IntoBytes;
 
 use crate::kernel::Feature;
 use crate::options::BuildOptions;
+use crate::pack::blob;
 use crate::plan::{ChunkMap, Plan, dirents, stored_chunks};
 use crate::tree::{Kind, Node, NodeId, Regular, Tree};
 use crate::zmap::{Map, Tail};
@@ -45,6 +46,15 @@ impl Shape {
         let core = if extended { 64 } else { 32 } + plan.xattr_size(node);
         let layout = DataLayout::FlatPlain;
         let mut shape = Self { layout, extended, size, blocks, tail: 0, chunk_bits: 0, core };
+        if let Kind::Regular(file) = &node.kind
+            && let Some(bits) = options.chunk_bits(file)
+        {
+            let entry_size = if plan.wide || plan.devices > 0 { 8 } else { 4 };
+            shape.layout = DataLayout::ChunkBased;
+            shape.chunk_bits = bits;
+            shape.core = core.next_multiple_of(entry_size) + size.div_ceil(block_size << bits) * entry_size;
+            return shape;
+        }
         let sparse = match &node.kind {
             Kind::Regular(file) if options.allows(Feature::ChunkedFile) => {
                 ChunkMap::choose(file, block_size, plan.wide)
@@ -126,6 +136,8 @@ pub(crate) enum Data<'a> {
     From(u64),
     /// Where the map says.
     Mapped(Map<'a>),
+    /// Each chunk from this address on, the device in its upper 16 bits; none is a hole.
+    Chunks(&'a [Option<u64>]),
 }
 
 /// Makes the bytes of inodes.
@@ -147,28 +159,46 @@ impl InodeWriter<'_> {
         let start = out.len();
         let i_u = match said.data {
             Data::From(block) => block,
-            Data::Mapped(_) => shape.blocks,
+            Data::Mapped(_) | Data::Chunks(_) => shape.blocks,
         };
-        self.put_head(id, node, shape, i_u, out);
+        let indexes = self.plan.wide || matches!(said.data, Data::Chunks(_)) && self.plan.devices > 0;
+        let chunk_format =
+            ChunkFormat { chunkbits: shape.chunk_bits, indexes, address_48bit: self.plan.wide };
+        self.put_head(id, node, shape, i_u, chunk_format, out);
         self.plan.areas.write(node.xattrs, said.digest, 0, out);
         match (said.data, &node.kind) {
             (Data::Mapped(map), _) => map.put(start, out),
+            (Data::Chunks(chunks), _) => {
+                let mut map = ChunkWriter::new(chunk_format, start, out);
+                for address in chunks {
+                    map.put(*address);
+                }
+            }
             (Data::From(block), Kind::Regular(file)) if shape.is_chunked() => {
-                self.put_chunks(file, shape, block, start, out);
+                let map = ChunkWriter::new(chunk_format, start, out);
+                self.put_chunks(file, shape, block, map);
             }
             _ => {}
         }
         out.extend_from_slice(said.tail);
     }
 
-    fn put_head(&self, id: NodeId, node: &Node, shape: &Shape, block: u64, out: &mut Vec<u8>) {
+    fn put_head(
+        &self,
+        id: NodeId,
+        node: &Node,
+        shape: &Shape,
+        block: u64,
+        chunk_format: ChunkFormat,
+        out: &mut Vec<u8>,
+    ) {
         let format = InodeFormat { extended: shape.extended, layout: shape.layout, bit_4: false };
         // The planner has checked every limit that these conversions could break.
         let icount = ibody_icount(self.plan.xattr_size(node)).unwrap_or(0);
         let (low, high) = split_address(block);
         let (i_u, i_nb) = match node.kind {
             Kind::CharDevice(rdev) | Kind::BlockDevice(rdev) => (rdev, 0),
-            _ if shape.is_chunked() => (self.chunk_format(shape), 0),
+            _ if shape.is_chunked() => (u16::from(chunk_format).into(), 0),
             _ if shape.blocks > 0 => (low, high),
             _ => (0, 0),
         };
@@ -207,43 +237,49 @@ impl InodeWriter<'_> {
         }
     }
 
-    fn chunk_format(&self, shape: &Shape) -> u32 {
-        let format = ChunkFormat {
-            chunkbits: shape.chunk_bits,
-            indexes: self.plan.wide,
-            address_48bit: self.plan.wide,
-        };
-        u16::from(format).into()
-    }
-
-    fn put_chunks(&self, file: &Regular, shape: &Shape, mut block: u64, start: usize, out: &mut Vec<u8>) {
-        let wide = self.plan.wide;
-        let entry_size = if wide { 8 } else { 4 };
-        out.resize(start + (out.len() - start).next_multiple_of(entry_size), 0);
+    fn put_chunks(&self, file: &Regular, shape: &Shape, mut block: u64, mut map: ChunkWriter<'_>) {
         let chunk_blocks = 1u64 << shape.chunk_bits;
-        let mut put = |address: u64| {
-            let (startblk_lo, startblk_hi) = split_address(address);
-            if wide {
-                let index = ChunkIndex {
-                    startblk_hi: startblk_hi.into(),
-                    device_id: 0.into(),
-                    startblk_lo: startblk_lo.into(),
-                };
-                out.extend_from_slice(index.as_bytes());
-            } else {
-                out.extend_from_slice(&startblk_lo.to_le_bytes());
-            }
-        };
-        let hole = if wide { NULL_ADDR_48 } else { u64::from(NULL_ADDR) };
         let mut at = 0;
         for (first, end, blocks) in stored_chunks(file, self.block_size, shape.chunk_bits) {
-            (at..first).for_each(|_| put(hole));
-            (0..end - first).for_each(|nth| put(block + nth * chunk_blocks));
+            (at..first).for_each(|_| map.put(None));
+            (0..end - first).for_each(|nth| map.put(Some(block + nth * chunk_blocks)));
             block += blocks;
             at = end;
         }
         let entries = file.size.div_ceil(self.block_size << shape.chunk_bits);
-        (at..entries).for_each(|_| put(hole));
+        (at..entries).for_each(|_| map.put(None));
+    }
+}
+
+/// Writes the map of a file in chunks behind its inode.
+struct ChunkWriter<'a> {
+    format: ChunkFormat,
+    out: &'a mut Vec<u8>,
+}
+
+impl<'a> ChunkWriter<'a> {
+    /// A map in `out`, in which the inode starts at `start`.
+    fn new(format: ChunkFormat, start: usize, out: &'a mut Vec<u8>) -> Self {
+        let entry_size = if format.indexes { 8 } else { 4 };
+        out.resize(start + (out.len() - start).next_multiple_of(entry_size), 0);
+        Self { format, out }
+    }
+
+    /// The next chunk is at this address, or a hole.
+    fn put(&mut self, address: Option<u64>) {
+        let hole = if self.format.address_48bit { NULL_ADDR_48 } else { u64::from(NULL_ADDR) };
+        let (device, block) = blob::parts(address.unwrap_or(hole));
+        let (startblk_lo, startblk_hi) = split_address(block);
+        if self.format.indexes {
+            let index = ChunkIndex {
+                startblk_hi: startblk_hi.into(),
+                device_id: device.into(),
+                startblk_lo: startblk_lo.into(),
+            };
+            self.out.extend_from_slice(index.as_bytes());
+        } else {
+            self.out.extend_from_slice(&startblk_lo.to_le_bytes());
+        }
     }
 }
 

@@ -71,6 +71,8 @@ pub enum Feature {
     CompactTimes,
     /// A volume label of all 16 bytes.
     LongLabel,
+    /// Blobs beside the image.
+    Devices,
     /// LZ4.
     Lz4,
     /// Compressed clusters of more than a block.
@@ -81,6 +83,8 @@ pub enum Feature {
     TailPacking,
     /// Ends of files in the packed inode.
     Fragments,
+    /// Compressed clusters that several files share, or one file at several places.
+    SharedClusters,
     /// DEFLATE.
     Deflate,
     /// Zstandard.
@@ -96,9 +100,9 @@ impl Feature {
             Self::Lz4 => KernelVersion(5, 4),
             Self::BigClusters => KernelVersion(5, 13),
             Self::ChunkedFile => KernelVersion(5, 15),
-            Self::Lzma => KernelVersion(5, 16),
+            Self::Lzma | Self::Devices => KernelVersion(5, 16),
             Self::TailPacking => KernelVersion(5, 17),
-            Self::Fragments => KernelVersion(6, 1),
+            Self::Fragments | Self::SharedClusters => KernelVersion(6, 1),
             Self::SmallBlocks | Self::XattrPrefixes | Self::Fingerprints => KernelVersion(6, 4),
             Self::Deflate => KernelVersion(6, 6),
             Self::Zstd => KernelVersion(6, 10),
@@ -121,7 +125,9 @@ impl Feature {
             Self::Lz4 | Self::Lzma | Self::Deflate | Self::Zstd => "compress with lz4, or not at all",
             Self::BigClusters => "use clusters of one block",
             Self::TailPacking => "keep last clusters in blocks of their own",
+            Self::Devices => "keep chunks in the image",
             Self::Fragments => "build without fragments",
+            Self::SharedClusters => "build without dedupe, or without compression",
             Self::EncodedExtents => "let clusters fill whole blocks",
         }
     }
@@ -142,6 +148,8 @@ impl fmt::Display for Feature {
             Self::Lzma => "LZMA clusters",
             Self::TailPacking => "clusters beside inodes",
             Self::Fragments => "fragments",
+            Self::Devices => "blobs beside the image",
+            Self::SharedClusters => "shared clusters",
             Self::Deflate => "DEFLATE clusters",
             Self::Zstd => "Zstandard clusters",
             Self::EncodedExtents => "encoded extents",

@@ -1,6 +1,7 @@
 //! What the caller may choose.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,6 +9,8 @@ use crate::compress::Compression;
 use crate::error::{Error, Result};
 use crate::kernel::{Feature, KernelVersion};
 use crate::labels::FileContexts;
+use crate::plan::MAX_CHUNKS;
+use crate::tree::Regular;
 
 /// The xattr that carries a fingerprint, as mkfs.erofs names it. It belongs to no namespace, so no
 /// `listxattr` shows it.
@@ -28,11 +31,15 @@ pub const DEFAULT_FINGERPRINT_NAME: &str = "erofs.fingerprint.v1";
 /// (mkfs.erofs, which keeps every tail that fits there: 554 in all.)
 pub const DEFAULT_INLINE_PART: u32 = 2;
 
+/// The largest chunk, in bytes: what a thread holds at once.
+pub const MAX_CHUNK: u32 = 8 << 20;
+
 /// Each file is held against all rules.
 const MOST_RULES: usize = 200;
 
 /// Everything that shapes an image. `Default` is what `pyerofs build SRC IMAGE` does.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct BuildOptions {
     /// Block size in bytes: a power of two, 512 to 65536. The kernel mounts up to its page size.
     pub block_size: u32,
@@ -76,6 +83,17 @@ pub struct BuildOptions {
     pub compression: Option<Compression>,
     /// Exceptions from that for some files; of several that match the last one counts.
     pub rules: Vec<Rule>,
+    /// The order in which contents are stored.
+    pub order: DataOrder,
+    /// Store equal contents once: files, and parts of large ones.
+    pub dedupe: bool,
+    /// Store regular files in chunks of so many bytes, a power of two from the block size to [`MAX_CHUNK`], each
+    /// different one once. Files that are mostly holes have chunks of their own size.
+    pub chunk: Option<u32>,
+    /// A file that gets the chunks in place of the image, as a device of it; it must not exist.
+    pub blob: Option<PathBuf>,
+    /// Blobs of earlier builds, the first devices of the image: a chunk that is there already is not stored again.
+    pub reuse: Vec<PathBuf>,
     /// Threads that read and hash; without a number, one per CPU that this process may use.
     pub threads: Option<NonZeroUsize>,
     /// Set it from anywhere and the build ends soon with [`Error::Cancelled`].
@@ -105,10 +123,29 @@ impl Default for BuildOptions {
             inline_tail: None,
             compression: None,
             rules: Vec::new(),
+            order: DataOrder::Path,
+            dedupe: false,
+            chunk: None,
+            blob: None,
+            reuse: Vec::new(),
             threads: None,
             cancel: Arc::new(AtomicBool::new(false)),
         }
     }
+}
+
+/// The order in which contents are stored.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum DataOrder {
+    /// That of paths.
+    #[default]
+    Path,
+    /// That of paths, but files of the same name in directories of the same name follow one another, so that
+    /// versions of a file are compressed together.
+    Similar,
+    /// What these paths name comes first, in this order, and the rest in that of paths. Paths are relative to
+    /// the root, with `/` before them or not; a directory stands for everything below it.
+    Listed(Vec<Vec<u8>>),
 }
 
 /// How files are compressed whose path matches a pattern.
@@ -230,6 +267,18 @@ impl BuildOptions {
                 return bad("rule", reason);
             }
         }
+        if self.devices() > 0 && self.chunk.is_none() {
+            return bad("blob", "is only for files in chunks".into());
+        }
+        if let Some(chunk) = self.chunk {
+            if !chunk.is_power_of_two() || chunk < self.block_size || chunk > MAX_CHUNK {
+                let (least, most) = (self.block_size, MAX_CHUNK);
+                return bad("chunk", format!("{chunk} is not a power of two from {least} to {most}"));
+            }
+            if self.compressions().next().is_some() {
+                return bad("chunk", "chunks can't be compressed".into());
+            }
+        }
         if self.rules.len() > MOST_RULES {
             return bad("rule", format!("{} are more than the {MOST_RULES} there may be", self.rules.len()));
         }
@@ -246,6 +295,24 @@ impl BuildOptions {
     pub(crate) fn is_dense(&self) -> bool {
         let target = self.target_kernel.is_some_and(|target| target >= Feature::EncodedExtents.since());
         self.compression.as_ref().is_some_and(|how| how.dense.unwrap_or(target && !how.fragments))
+    }
+
+    /// Blobs beside the image.
+    pub(crate) fn devices(&self) -> u16 {
+        u16::try_from(self.reuse.len() + usize::from(self.blob.is_some())).unwrap_or(u16::MAX)
+    }
+
+    /// Whether several files, or several places of one, may have the same clusters.
+    pub(crate) fn shares_clusters(&self) -> bool {
+        self.dedupe && self.compressions().next().is_some()
+    }
+
+    /// The chunk size of a file that is stored in chunks by option, over the block size, as a power of two. Maps
+    /// have a bound, so huge files have larger chunks.
+    pub(crate) fn chunk_bits(&self, file: &Regular) -> Option<u8> {
+        let chunk = self.chunk.filter(|_| file.size > 0 && !file.is_mostly_holes())?;
+        let bits = u8::try_from((chunk / self.block_size).trailing_zeros()).ok()?;
+        (bits..32).find(|bits| file.size.div_ceil(u64::from(self.block_size) << bits) <= MAX_CHUNKS)
     }
 
     pub(crate) fn longest_tail(&self) -> u64 {
@@ -267,6 +334,9 @@ impl BuildOptions {
             some(self.label.len() == 16, Feature::LongLabel),
             some(self.fingerprint, Feature::Fingerprints),
             some(!self.xattr_prefixes.is_empty(), Feature::XattrPrefixes),
+            some(self.chunk.is_some(), Feature::ChunkedFile),
+            some(self.devices() > 0, Feature::Devices),
+            some(self.shares_clusters(), Feature::SharedClusters),
         ]
         .into_iter()
         .flatten()

@@ -122,6 +122,10 @@ impl<'a> Output<'a> {
         self.durable = durable;
     }
 
+    pub(crate) fn is_durable(&self) -> bool {
+        self.durable
+    }
+
     pub(crate) fn target(&self) -> &Target {
         &self.target
     }

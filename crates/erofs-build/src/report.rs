@@ -20,6 +20,10 @@ pub struct Report {
     pub metadata_bytes: u64,
     /// Bytes of file contents read, holes left out.
     pub content_bytes: u64,
+    /// Bytes of files that were not stored because their equals were.
+    pub shared_bytes: u64,
+    /// Paths of the given order that name nothing.
+    pub unknown_paths: u64,
     /// Bytes of the image that hold them, in blocks of their own.
     pub stored_bytes: u64,
     /// Files that carry a fingerprint.

@@ -1,5 +1,6 @@
 //! The superblock.
 
+use erofs_format::device::DeviceSlot;
 use erofs_format::features::{FeatureCompat, FeatureIncompat};
 use erofs_format::superblock::{SUPER_MAGIC_V1, SUPER_OFFSET, SuperBlock, checksum, checksum_len};
 use sha2::{Digest, Sha256};
@@ -25,8 +26,11 @@ pub(crate) fn write(
     let (table, _) = plan.areas.prefix_table();
     put(head, HEAD_END, &plan.methods.records(options.block_size, plan.is_dense));
     put(head, plan.table_at, &table);
+    let slots: Vec<u8> = packed.devices.iter().flat_map(|device| device.slot().as_bytes().to_vec()).collect();
+    put(head, plan.devices_at, &slots);
     let mut superblock = superblock(options, plan, tree, root_nid, &packed);
-    let uuid = options.uuid.unwrap_or_else(|| digest_uuid(&superblock, plan, &table, packed.hash));
+    let uuid =
+        options.uuid.unwrap_or_else(|| digest_uuid(&superblock, plan, &[table, slots].concat(), packed.hash));
     superblock.uuid = uuid;
     put(head, SUPER_OFFSET, superblock.as_bytes());
     let start = usize::try_from(SUPER_OFFSET).unwrap_or(usize::MAX);
@@ -65,6 +69,10 @@ fn superblock(
     if plan.features.contains(&Feature::ChunkedFile) {
         incompat |= FeatureIncompat::CHUNKED_FILE;
     }
+    if !packed.devices.is_empty() {
+        incompat |= FeatureIncompat::DEVICE_TABLE;
+    }
+    let devt_slotoff = plan.devices_at / size_of::<DeviceSlot>() as u64;
     let mut u1 = 0;
     if !plan.methods.all().is_empty() {
         incompat |= FeatureIncompat::LZ4_0PADDING;
@@ -76,7 +84,8 @@ fn superblock(
         if plan.methods.all().iter().any(|how| how.inline) {
             incompat |= FeatureIncompat::ZTAILPACKING;
         }
-        if packed.packed_nid.is_some() {
+        // One bit for both.
+        if packed.packed_nid.is_some() || options.shares_clusters() {
             incompat |= FeatureIncompat::FRAGMENTS;
         }
     }
@@ -105,6 +114,8 @@ fn superblock(
         volume_name,
         feature_incompat: incompat.bits().into(),
         u1: u1.into(),
+        extra_devices: plan.devices.into(),
+        devt_slotoff: u16::try_from(if plan.devices > 0 { devt_slotoff } else { 0 }).unwrap_or(0).into(),
         xattr_prefix_count: prefixes,
         packed_nid: packed.packed_nid.unwrap_or_default().into(),
         xattr_prefix_start: u32::try_from(plan.table_at / 4).unwrap_or(0).into(),

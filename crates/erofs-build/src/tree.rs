@@ -87,6 +87,11 @@ impl Regular {
     pub(crate) fn stored_bytes(&self) -> u64 {
         self.data.as_deref().map_or(self.size, |data| data.iter().map(|part| part.end - part.start).sum())
     }
+
+    /// Whether it is so large and so empty that only its data should be looked at.
+    pub(crate) fn is_mostly_holes(&self) -> bool {
+        self.size >> 30 > 0 && self.size / 64 > self.stored_bytes()
+    }
 }
 
 /// The most zeros, in bytes, that are hashed for a file because of its holes: some ten seconds of work.

@@ -73,6 +73,9 @@ impl<'a> Fillers<'a> {
 pub(super) enum End {
     /// It gets a cluster too.
     Cluster,
+    /// Less than a block of it may be left. Every extent then has a block or more, and whatever byte of a file
+    /// the first one starts at, no two start in the same block.
+    Section,
     /// It is left.
     Left,
     /// It is left if it takes at most so many bytes, encoded or not.
@@ -107,11 +110,15 @@ impl Filler {
         self.usual = 2 * self.cluster;
     }
 
-    /// Fills clusters with `input`, which starts at a block of its file, and puts them into `content`. The
-    /// places of `extents` count from the start of `content`.
+    /// Fills clusters with `input` and puts them into `content`. The places of `extents` count from the start of
+    /// `content`.
+    ///
+    /// `offset` says how far in a block of its file the input starts; without it, it may start anywhere, and is
+    /// to be filled in the same way wherever it does.
     pub(super) fn fill(
         &mut self,
         input: &[u8],
+        offset: Option<usize>,
         end: End,
         content: &mut Content<'_>,
         extents: &mut Vec<Extent>,
@@ -129,7 +136,9 @@ impl Filler {
                 continue;
             }
             // An end that is likely to fill no cluster is not worth the attempt.
-            if end == End::Left && rest.len() < self.usual {
+            if end == End::Left && rest.len() < self.usual
+                || end == End::Section && rest.len() < self.block_size
+            {
                 break;
             }
             let read = self.encoder.fill(rest, self.cluster, &mut self.encoded).map_err(failed)?;
@@ -138,14 +147,16 @@ impl Filler {
             let unit = if self.is_dense { 1 } else { self.block_size };
             let (room, plain) = (encoded.next_multiple_of(unit), read.next_multiple_of(unit));
             // Where it saves nothing it is still better than a plain end that would have to be cut in two.
-            let is_cut = || read <= self.block_size && plain_end(at, input, self.block_size) < input.len();
+            let plain_end = |at| plain_end(at, input, self.block_size, offset);
+            let is_cut = || read <= self.block_size && plain_end(at) < input.len();
             let saves = room < plain || (is_end && !self.is_dense && room == plain && is_cut());
             if is_end && end == End::Left {
                 break;
             }
             if let (true, End::LeftIfSmall(most)) = (is_end, end) {
-                let is_coded = encoded < read;
-                if read.min(encoded) <= most {
+                // So is a plain end beside the inode, if it lies in two blocks of the file.
+                let is_coded = encoded < read || is_cut();
+                if (if is_coded { encoded } else { read }) <= most {
                     let bytes = if is_coded { self.encoded.clone() } else { rest.to_vec() };
                     return Ok(Rest { from: at, small: Some((bytes, is_coded)) });
                 }
@@ -160,11 +171,20 @@ impl Filler {
                 skipped = 0;
             } else {
                 skipped = (2 * skipped).clamp(LEAST_SKIPPED, MOST_SKIPPED);
-                let stop = at + rest.len().min(skipped);
+                let mut stop = at + rest.len().min(skipped);
+                if !self.is_dense && matches!(end, End::Section | End::Left) {
+                    // What is no whole block is left. Nobody knows where a plain end that may lie anywhere would
+                    // have to be cut, so there is none.
+                    let is_plain_end = end == End::Left && offset.is_none() && stop == input.len();
+                    let whole = (stop - at - usize::from(is_plain_end)) / self.block_size;
+                    stop = at + whole * self.block_size;
+                    if whole == 0 {
+                        break;
+                    }
+                }
                 // Older kernels copy no more than a block at a time from clusters that are not encoded.
                 while at < stop {
-                    let end =
-                        if self.is_dense { stop } else { plain_end(at, input, self.block_size).min(stop) };
+                    let end = if self.is_dense { stop } else { plain_end(at).min(stop) };
                     let part = &input[at..end];
                     let room = part.len().next_multiple_of(unit);
                     content.put(part);
@@ -175,6 +195,18 @@ impl Filler {
             }
         }
         Ok(Rest { from: at, small: None })
+    }
+
+    /// How a section of a file that starts at `at`, the last one or not, has to be filled, so that what becomes
+    /// of it depends on as little else as it can.
+    pub(super) fn section(&self, end: End, is_last: bool, at: usize) -> (End, Option<usize>) {
+        match end {
+            // Extents may be of any length.
+            _ if self.is_dense => (if is_last { end } else { End::Cluster }, Some(0)),
+            _ if !is_last => (End::Section, None),
+            End::Left => (End::Left, None),
+            _ => (end, Some(at % self.block_size)),
+        }
     }
 
     /// The extent of `llen` bytes whose cluster was put last.
@@ -213,14 +245,16 @@ fn leading_zeros(bytes: &[u8]) -> usize {
     steps * STEP + rest.iter().take(STEP).take_while(|byte| **byte == 0).count()
 }
 
-/// Where a plain extent of `input` ends that starts at `at`.
+/// Where a plain extent of `input` ends that starts at `at`; `offset` is that of the input in a block of the file.
 ///
 /// Linux takes the last extent of a file for one that goes on to the end of the file's last block, and refuses
 /// a plain one of more than a block. So one that would cross into that block ends before it.
-fn plain_end(at: usize, input: &[u8], block_size: usize) -> usize {
+fn plain_end(at: usize, input: &[u8], block_size: usize, offset: Option<usize>) -> usize {
     let end = input.len().min(at + block_size);
-    if end.next_multiple_of(block_size) - at > block_size && end == input.len() {
-        return at.next_multiple_of(block_size);
+    let Some(offset) = offset.filter(|_| end == input.len()) else { return end };
+    let (place, place_end) = (offset + at, offset + end);
+    if place_end.next_multiple_of(block_size) - place > block_size {
+        return place.next_multiple_of(block_size) - offset;
     }
     end
 }
@@ -228,4 +262,83 @@ fn plain_end(at: usize, input: &[u8], block_size: usize) -> usize {
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn failed(error: EncodeError) -> Error {
     Error::Option { name: "compress", reason: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compress::CompressionAlgorithm;
+
+    const BLOCK: usize = 4096;
+
+    /// Words and noise in turn, the last of which has `end` bytes.
+    fn input(seed: u64, end: usize) -> Vec<u8> {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        };
+        let mut bytes = Vec::new();
+        for nth in 0..4 {
+            let length = if nth == 3 { end } else { usize::try_from(next() % 40_000).unwrap() };
+            let until = bytes.len() + length;
+            let is_text = next() % 2 == 0;
+            while bytes.len() < until {
+                let number = next();
+                if is_text {
+                    bytes.extend_from_slice(format!("word {} ", number % 50).as_bytes());
+                } else {
+                    bytes.extend_from_slice(&number.to_le_bytes());
+                }
+            }
+            bytes.truncate(until);
+        }
+        bytes
+    }
+
+    /// Linux wants every cluster to start in a block of the file of its own, and a plain one at the end of a file
+    /// to lie in one block.
+    #[test]
+    fn clusters_are_cut_as_linux_wants_them_wherever_a_section_starts() {
+        let (buffers, _writing) = super::super::writer::new();
+        let how = Compression { cluster: 8192, ..Compression::new(CompressionAlgorithm::Lz4) };
+        let mut filler = Filler::new(&how, 4096, false).unwrap();
+        for seed in 0..400 {
+            let input = input(seed, usize::try_from(seed * 37 % 9000).unwrap());
+            for end in [End::Cluster, End::Section, End::Left, End::LeftIfSmall(3000)] {
+                let at = usize::try_from(seed * 1001).unwrap();
+                let (end, offset) = filler.section(end, end != End::Section, at);
+                let mut content = Content::new(&buffers, BLOCK);
+                let mut extents = Vec::new();
+                filler.restart();
+                let rest = filler.fill(&input, offset, end, &mut content, &mut extents).unwrap();
+                let starts = if let Some(offset) = offset { offset..=offset } else { 0..=BLOCK - 1 };
+                for start in starts.step_by(97) {
+                    let mut la = start;
+                    let mut pieces: Vec<_> = extents.iter().map(|one| (one.llen, one.is_coded)).collect();
+                    pieces.extend(
+                        rest.small
+                            .as_ref()
+                            .map(|(_, is_coded)| ((input.len() - rest.from) as u64, *is_coded)),
+                    );
+                    let is_whole = rest.from == input.len() || rest.small.is_some();
+                    for (nth, (llen, is_coded)) in pieces.iter().enumerate() {
+                        let piece_end = la + usize::try_from(*llen).unwrap();
+                        let is_end = nth + 1 == pieces.len() && is_whole && end != End::Section;
+                        assert!(is_end || la / BLOCK < piece_end / BLOCK, "{seed} {end:?} {start}: {nth}");
+                        assert!(*is_coded || piece_end - la <= BLOCK);
+                        if is_end && !is_coded {
+                            assert_eq!(la / BLOCK, (piece_end - 1) / BLOCK, "{seed} {end:?} {start}");
+                        }
+                        la = piece_end;
+                    }
+                    if rest.small.is_none() {
+                        assert_eq!(la - start, rest.from, "{seed} {end:?}");
+                    }
+                }
+            }
+        }
+    }
 }

@@ -1,19 +1,24 @@
 //! Gives addresses, in order: what a job made gets its blocks, and its inodes join those that wait.
 
 use std::mem::take;
+use std::ops::Range;
 
 use erofs_format::compression::Algorithm;
 use sha2::{Digest, Sha256};
 
-use super::content::Gathered;
+use super::blob::{self, Blob, Device};
+use super::chunks::Chunk;
+use super::content::{Edit, Gathered};
+use super::known::Known;
 use super::ordered::Commit;
 use super::packed::PackedInode;
 use super::runs::Waiting;
-use super::work::{Ending, Item, Made, MadeOf, Stored, Task};
+use super::sections::{Compressed, Ending, Fragment, Piece, Whole};
+use super::work::{Item, Made, MadeOf, Stored, Task};
 use super::writer::Buffers;
 use super::{Job, Packed};
 use crate::compress::Compression;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::inode::{Data, InodeWriter, Said, Shape};
 use crate::plan::{MAX_BLOCK, too_large};
 use crate::tree::{Key, Kind, Node, NodeId, Regular};
@@ -30,6 +35,13 @@ pub(super) struct Committer<'a> {
     packed: PackedInode,
     /// Contents of the packed inode that wait for the end of the large file, whose blocks have to lie together.
     held: Vec<(Vec<Extent>, Gathered)>,
+    /// What is in the image already, if equal contents are stored once.
+    known: Option<&'a Known>,
+    /// Bytes of files that share what others stored.
+    shared: u64,
+    /// Blobs of earlier builds, and the one that is being written.
+    devices: Vec<Device>,
+    blob: Option<Blob>,
     waiting: Waiting,
     /// The number of every node's inode, directories having theirs from the plan, and of the packed inode.
     nids: Vec<u64>,
@@ -39,16 +51,71 @@ pub(super) struct Committer<'a> {
     hash: Option<Sha256>,
 }
 
+/// Where a job's contents go, as far as its items were gone through.
+struct Placing {
+    block_size: u64,
+    /// The next byte of the job's content, and where in the image it goes.
+    at: u64,
+    next: u64,
+    /// What is not stored of the job's content, and what in place of it.
+    edits: Vec<Edit>,
+}
+
+impl Placing {
+    /// Contents that come to `start`; those of which something must lie at a block do so themselves.
+    fn new(block_size: u64, start: u64, is_aligned: bool) -> Self {
+        let next = if is_aligned { start.next_multiple_of(block_size) } else { start };
+        Self { block_size, at: 0, next, edits: Vec::new() }
+    }
+
+    /// Goes on to what starts at `start` of the content; what is before it is padding. How much of that there has
+    /// to be depends on what was dropped.
+    fn go_to(&mut self, start: u64, is_aligned: bool) {
+        let next = if is_aligned { self.next.next_multiple_of(self.block_size) } else { self.next };
+        if start - self.at != next - self.next {
+            let zeros = usize::try_from(next - self.next).unwrap_or(0);
+            self.edits.push(Edit { bytes: self.at..start, zeros });
+        }
+        (self.at, self.next) = (start, next);
+    }
+
+    fn keep(&mut self, content: &Range<u64>) {
+        self.next += content.end - content.start;
+        self.at = content.end;
+    }
+
+    fn drop(&mut self, content: Range<u64>) {
+        self.at = content.end;
+        if !content.is_empty() {
+            self.edits.push(Edit { bytes: content, zeros: 0 });
+        }
+    }
+
+    /// Keeps a piece and appends its extents.
+    fn put(&mut self, piece: &Piece, extents: &mut Vec<Extent>) {
+        let place = |at| at - piece.bytes.start + self.next;
+        extents.extend(piece.extents.iter().map(|extent| Extent { at: place(extent.at), ..*extent }));
+        self.keep(&piece.bytes);
+    }
+}
+
 /// What is known of a file of which not all parts are there.
 #[derive(Debug, Default)]
 struct Large {
     /// Where it starts.
     start: u64,
     extents: Vec<Extent>,
+    /// The addresses of its chunks.
+    chunks: Vec<Option<u64>>,
 }
 
 impl<'a> Committer<'a> {
-    pub(super) fn new(job: Job<'a>, buffers: Buffers) -> Self {
+    pub(super) fn new(
+        job: Job<'a>,
+        known: Option<&'a Known>,
+        devices: Vec<Device>,
+        buffers: Buffers,
+    ) -> Self {
         let mut nids = vec![0; job.tree.nodes.len()];
         for directory in &job.plan.directories {
             nids[directory.id as usize] = nid(directory.inode);
@@ -68,6 +135,10 @@ impl<'a> Committer<'a> {
             large: None,
             packed,
             held: Vec::new(),
+            known,
+            shared: 0,
+            devices,
+            blob: job.options.blob.as_ref().map(|_| Blob::new(job.options.devices())),
             waiting: Waiting::default(),
             nids,
             content: 0,
@@ -78,12 +149,15 @@ impl<'a> Committer<'a> {
     pub(super) fn packed(mut self) -> Packed {
         let packed_nid = if self.nids.len() > self.job.tree.nodes.len() { self.nids.pop() } else { None };
         let block_size = self.block_size();
-        let Self { nids, end, content, hash, .. } = self;
+        let Self { nids, end, content, shared, hash, mut devices, blob, buffers, .. } = self;
+        devices.extend(blob.map(|blob| blob.finish(block_size, &buffers)));
         Packed {
             nids,
             packed_nid,
             blocks: end / block_size,
             content_blocks: content.div_ceil(block_size),
+            shared,
+            devices,
             hash,
         }
     }
@@ -108,24 +182,58 @@ impl<'a> Committer<'a> {
         start
     }
 
-    /// An item in contents that start at `base`.
-    fn item(&mut self, item: Item, base: u64, tails: &[u8], fragments: &[u8]) {
-        let Item { id, stored, digest, is_first, is_last } = item;
+    /// An item, whose contents are the next of its job's, chunks in the blob if there is one.
+    fn item(
+        &mut self,
+        item: Item,
+        placing: &mut Placing,
+        mut in_blob: Option<&mut Placing>,
+        tails: &[u8],
+        fragments: &[u8],
+    ) -> Result<()> {
+        let Item { id, stored, digest, is_first, is_last, key, content } = item;
+        let is_aligned = matches!(&stored, Stored::Plain { shape, .. } if shape.blocks > 0);
+        placing.go_to(content.start, is_aligned);
         let mut large = if is_first {
-            Large { start: base, extents: Vec::new() }
+            Large { start: placing.next, ..Large::default() }
         } else {
             self.large.take().unwrap_or_default()
         };
-        match &stored {
-            Stored::Compressed { extents, .. } => {
-                large.extents.extend(extents.iter().map(|extent| extent.moved(base)));
+        let mut ending = Ending::Nothing;
+        let mut plain = None;
+        match stored {
+            Stored::Plain { shape, tail } => {
+                let known = self.known.zip(key);
+                if let Some(there) = known.and_then(|(known, key)| known.plain(key, shape.blocks)) {
+                    // The parts that came before, if there are any, lie where the image ends: they are given back.
+                    self.content -= placing.next - large.start;
+                    placing.drop(content);
+                    (placing.next, self.end) = (large.start, large.start.min(self.end));
+                    large.start = there;
+                    self.shared += shape.blocks * self.block_size();
+                } else {
+                    placing.keep(&content);
+                    if let Some((known, key)) = known {
+                        known.add_plain(key, large.start, shape.blocks);
+                    }
+                }
+                plain = Some((shape, tail));
             }
-            Stored::Plain { start, .. } if is_first => large.start += start,
-            Stored::Plain { .. } => {}
+            Stored::Chunks(shape, chunks) => {
+                for chunk in chunks {
+                    let chunks = in_blob.as_deref_mut().unwrap_or(placing);
+                    let place = chunk.map(|chunk| self.chunk(chunk, chunks)).transpose()?;
+                    large.chunks.push(place);
+                }
+                plain = Some((shape, 0..0));
+            }
+            Stored::Compressed(made) => {
+                ending = self.pieces(made, placing, &mut large.extents)?;
+            }
         }
         if !is_last {
             self.large = Some(large);
-            return;
+            return Ok(());
         }
         if let Some(hash) = &mut self.hash {
             hash.update(digest.as_ref().map_or(&[][..], |digest| &digest[..]));
@@ -133,36 +241,118 @@ impl<'a> Committer<'a> {
         let digest = digest.as_ref().filter(|_| self.job.options.fingerprint);
         let (plan, tree) = (self.job.plan, self.job.tree);
         let writer = InodeWriter { plan, tree, block_size: self.block_size() };
-        match stored {
-            Stored::Plain { shape, tail, .. } => {
-                let tail = tails.get(tail).unwrap_or_default();
-                let said = Said { data: Data::From(large.start / self.block_size()), digest, tail };
-                self.waiting.add(id, &shape, |out| writer.put(id, &shape, said, out));
+        if let Some((shape, tail)) = plain {
+            let tail = tails.get(tail).unwrap_or_default();
+            let data = if large.chunks.is_empty() {
+                Data::From(large.start / self.block_size())
+            } else {
+                Data::Chunks(&large.chunks)
+            };
+            let said = Said { data, digest, tail };
+            self.waiting.add(id, &shape, |out| writer.put(id, &shape, said, out));
+            return Ok(());
+        }
+        let (map_tail, tail) = match ending {
+            Ending::Nothing => (Tail::Nothing, &[][..]),
+            Ending::Fragment(fragment) => {
+                let offset = self.fragment(&fragment, fragments)?;
+                (Tail::Fragment { llen: fragment.llen, offset }, &[][..])
             }
-            Stored::Compressed { end, .. } => {
-                let (map_tail, tail) = match end {
-                    Ending::Nothing => (Tail::Nothing, &[][..]),
-                    Ending::Fragment(range) => {
-                        let bytes = fragments.get(range).unwrap_or_default();
-                        let at = self.packed.add(bytes);
-                        (Tail::Fragment { llen: bytes.len() as u64, offset: at.start }, &[][..])
-                    }
-                    Ending::Inline { tail, llen, is_coded } => {
-                        let bytes = tails.get(tail).unwrap_or_default();
-                        let plen = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
-                        (Tail::Inline { llen, plen, is_coded }, bytes)
-                    }
-                };
-                let how = match &tree.node(id).kind {
-                    Kind::Regular(file) => plan.methods.of(id, file),
-                    _ => None,
-                };
-                let map = self.map(how, &large.extents, map_tail);
-                let shape = Shape::compressed(plan, tree.node(id), &map);
-                let said = Said { data: Data::Mapped(map), digest, tail };
-                self.waiting.add(id, &shape, |out| writer.put(id, &shape, said, out));
+            Ending::Inline { tail, llen, is_coded } => {
+                let bytes = tails.get(tail).unwrap_or_default();
+                let plen = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
+                (Tail::Inline { llen, plen, is_coded }, bytes)
+            }
+        };
+        let how = match &tree.node(id).kind {
+            Kind::Regular(file) => plan.methods.of(id, file),
+            _ => None,
+        };
+        let map = self.map(how, &large.extents, map_tail);
+        let shape = Shape::compressed(plan, tree.node(id), &map);
+        let said = Said { data: Data::Mapped(map), digest, tail };
+        self.waiting.add(id, &shape, |out| writer.put(id, &shape, said, out));
+        Ok(())
+    }
+
+    /// Gives the pieces of a file their places, or those of their equals; returns what follows them.
+    fn pieces(
+        &mut self,
+        made: Compressed,
+        placing: &mut Placing,
+        extents: &mut Vec<Extent>,
+    ) -> Result<Ending> {
+        let Compressed { mut pieces, whole, mut ending } = made;
+        // What was made of a last section that nobody needs.
+        let mut unused = Vec::new();
+        if let Some(Whole { fragment, before }) = whole
+            && self.known.zip(fragment.key).is_some_and(|(known, key)| known.fragment(key).is_some())
+        {
+            unused = pieces.split_off(before);
+            ending = Ending::Fragment(fragment);
+        }
+        for piece in pieces {
+            let (Some(known), Some(key)) = (self.known, piece.key) else {
+                placing.put(&piece, extents);
+                continue;
+            };
+            match known.section(key) {
+                Some(section) => {
+                    placing.drop(piece.bytes);
+                    known.put_extents(section, extents);
+                    self.shared += u64::from(section.covered);
+                }
+                None if piece.extents.is_empty() => return Err(lost()),
+                None => {
+                    let first = extents.len();
+                    placing.put(&piece, extents);
+                    known.add_section(key, extents.get(first..).unwrap_or_default(), piece.is_inline)?;
+                }
             }
         }
+        for piece in unused {
+            placing.drop(piece.bytes);
+        }
+        Ok(ending)
+    }
+
+    /// The address of a chunk: where its equal is, or at the end of blob or image.
+    fn chunk(&mut self, chunk: Chunk, placing: &mut Placing) -> Result<u64> {
+        let known = self.known.ok_or_else(lost)?;
+        if let Some(there) = known.plain(chunk.key, 1) {
+            placing.drop(chunk.bytes);
+            self.shared += chunk.length;
+            return Ok(there);
+        }
+        if chunk.bytes.is_empty() {
+            return Err(lost());
+        }
+        let device = self.blob.as_mut().map_or(0, |blob| {
+            blob.note(chunk.length);
+            blob.device
+        });
+        let place = blob::address(device, placing.next / self.block_size());
+        placing.keep(&chunk.bytes);
+        known.add_plain(chunk.key, place, chunk.length.div_ceil(self.block_size()));
+        Ok(place)
+    }
+
+    /// Where a fragment is in the packed inode: where its equal is, or at the end.
+    fn fragment(&mut self, fragment: &Fragment, fragments: &[u8]) -> Result<u64> {
+        let known = self.known.zip(fragment.key);
+        if let Some(offset) = known.and_then(|(known, key)| known.fragment(key)) {
+            self.shared += fragment.llen;
+            return Ok(offset);
+        }
+        let bytes = fragments.get(fragment.bytes.clone()).unwrap_or_default();
+        if bytes.len() as u64 != fragment.llen {
+            return Err(lost());
+        }
+        let offset = self.packed.add(bytes).start;
+        if let Some((known, key)) = known {
+            known.add_fragment(key, offset);
+        }
+        Ok(offset)
     }
 
     /// The map of a file that is compressed in the way of this number.
@@ -243,14 +433,21 @@ impl Commit for Committer<'_> {
     type Made = Made;
 
     fn commit(&mut self, made: Made) -> Result<Option<Task>> {
-        let Made { what, content } = made;
+        let Made { what, content, blob } = made;
         match what {
             MadeOf::Packed(extents) => self.held.push((extents, content)),
             MadeOf::Batch { items, tails, fragments } => {
-                let base = self.write(content);
+                let block_size = self.block_size();
+                let mut placing = Placing::new(block_size, self.end, content.is_aligned);
+                let mut in_blob = self.blob.as_ref().map(|blob| Placing::new(block_size, blob.end, true));
                 for item in items {
-                    self.item(item, base, &tails, &fragments);
+                    self.item(item, &mut placing, in_blob.as_mut(), &tails, &fragments)?;
                 }
+                if let Some((to, placing)) = self.blob.as_mut().zip(in_blob) {
+                    let Gathered { full, last, .. } = blob.edited(&placing.edits);
+                    full.into_iter().chain([last]).for_each(|bytes| to.write(bytes, &self.buffers));
+                }
+                self.write(content.edited(&placing.edits));
             }
         }
         self.release();
@@ -268,6 +465,11 @@ impl Commit for Committer<'_> {
         self.lay_out()?;
         Ok(None)
     }
+}
+
+/// A job left out what was to be in the image before it.
+fn lost() -> Error {
+    Error::Option { name: "dedupe", reason: "equal contents were not committed in order".into() }
 }
 
 /// The number of the inode at byte `place`.

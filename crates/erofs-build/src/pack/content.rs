@@ -1,5 +1,7 @@
 //! The contents that a job makes, gathered in buffers.
 
+use std::ops::Range;
+
 use sha2::{Digest, Sha256};
 
 use super::writer::{BUFFER, Buffers};
@@ -24,6 +26,51 @@ pub(super) struct Gathered {
     pub(super) last: Vec<u8>,
     /// It has to start at a block.
     pub(super) is_aligned: bool,
+}
+
+/// Bytes of what was gathered that are replaced by zeros, as many as there are to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Edit {
+    pub(super) bytes: Range<u64>,
+    pub(super) zeros: usize,
+}
+
+impl Gathered {
+    /// What becomes of it by edits, which are in order.
+    pub(super) fn edited(self, edits: &[Edit]) -> Self {
+        if edits.is_empty() {
+            return self;
+        }
+        let mut kept = Self { full: Vec::new(), last: Vec::new(), is_aligned: self.is_aligned };
+        let mut edits = edits.iter().peekable();
+        let mut start = 0u64;
+        for buffer in self.full.into_iter().chain([self.last]) {
+            let end = start + buffer.len() as u64;
+            let mut at = start;
+            while let Some(edit) = edits.peek() {
+                if edit.bytes.start > end {
+                    break;
+                }
+                kept.push(&buffer, at - start..edit.bytes.start.max(at) - start);
+                at = edit.bytes.end.clamp(at, end);
+                if edit.bytes.end > end {
+                    break;
+                }
+                kept.full.push(vec![0; edit.zeros]);
+                edits.next();
+            }
+            kept.push(&buffer, at - start..end - start);
+            start = end;
+        }
+        kept
+    }
+
+    fn push(&mut self, buffer: &[u8], range: Range<u64>) {
+        let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
+        if let Some(bytes @ [_, ..]) = buffer.get(place(range.start)..place(range.end)) {
+            self.full.push(bytes.to_vec());
+        }
+    }
 }
 
 impl<'a> Content<'a> {
@@ -87,6 +134,18 @@ impl<'a> Content<'a> {
         }
     }
 
+    /// Forgets all but the first `bytes` bytes.
+    pub(super) fn rewind(&mut self, bytes: u64) {
+        let mut left = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let whole = self.full.len().min(left / BUFFER);
+        left -= whole * BUFFER;
+        if whole < self.full.len() {
+            self.last = self.full.swap_remove(whole);
+            self.full.truncate(whole);
+        }
+        self.used = left;
+    }
+
     /// Fills the block that was begun with zeros.
     pub(super) fn pad(&mut self) {
         self.is_aligned = true;
@@ -100,5 +159,57 @@ impl<'a> Content<'a> {
     pub(super) fn gathered(mut self) -> Gathered {
         self.last.truncate(self.used);
         Gathered { full: self.full, last: self.last, is_aligned: self.is_aligned }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn edits_apply_wherever_buffers_end() {
+        let all: Vec<u8> = (1..=100).collect();
+        let edit = |start, end, zeros| Edit { bytes: start..end, zeros };
+        for edits in [
+            vec![],
+            vec![edit(0, 10, 0)],
+            vec![edit(5, 45, 0)],
+            vec![edit(0, 0, 3), edit(30, 40, 0), edit(40, 41, 7), edit(41, 41, 2), edit(99, 100, 1)],
+            vec![edit(0, 100, 0)],
+            vec![edit(20, 80, 5), edit(80, 80, 5), edit(100, 100, 9)],
+        ] {
+            let gathered = Gathered {
+                full: vec![all[..40].to_vec(), all[40..70].to_vec()],
+                last: all[70..].to_vec(),
+                is_aligned: false,
+            };
+            let mut expected = Vec::new();
+            let mut at = 0;
+            for Edit { bytes, zeros } in &edits {
+                expected.extend_from_slice(&all[at..usize::try_from(bytes.start).unwrap()]);
+                expected.resize(expected.len() + zeros, 0);
+                at = usize::try_from(bytes.end).unwrap();
+            }
+            expected.extend_from_slice(&all[at..]);
+            let kept = gathered.edited(&edits);
+            let bytes: Vec<u8> = kept.full.concat().into_iter().chain(kept.last).collect();
+            assert_eq!(bytes, expected, "{edits:?}");
+        }
+    }
+
+    #[test]
+    fn what_follows_a_rewind_takes_its_place() {
+        let (buffers, _writing) = super::super::writer::new();
+        let mut content = Content::new(&buffers, 4096);
+        content.put(&vec![1; 2 * BUFFER]);
+        content.put(&vec![2; 8192]);
+        content.rewind((BUFFER + 4096) as u64);
+        content.put(&vec![3; 4096]);
+        assert_eq!(content.bytes(), (BUFFER + 8192) as u64);
+        content.rewind(BUFFER as u64);
+        content.put(&vec![4; 4096]);
+        let Gathered { full, last, .. } = content.gathered();
+        let bytes: Vec<u8> = full.concat().into_iter().chain(last).collect();
+        assert!(bytes.len() == BUFFER + 4096 && bytes[BUFFER] == 4 && bytes[BUFFER - 1] == 1);
     }
 }

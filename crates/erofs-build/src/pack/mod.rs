@@ -5,13 +5,18 @@
 //! ```
 //! What is under way has a bound whatever the files' sizes, and so has the memory.
 
+pub(crate) mod blob;
 mod chain;
+mod chunks;
 mod clusters;
 mod commit;
 mod content;
+mod cuts;
+mod known;
 mod ordered;
 mod packed;
 mod runs;
+mod sections;
 mod work;
 mod writer;
 
@@ -19,15 +24,17 @@ use std::sync::atomic::AtomicBool;
 
 use sha2::Sha256;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::options::BuildOptions;
 use crate::output::Target;
 use crate::plan::{Batches, Plan};
 use crate::progress::Progress;
 use crate::source::Contents;
 use crate::tree::Tree;
+use blob::Device;
 use chain::Chain;
 use commit::Committer;
+use known::Known;
 use work::{Packer, Task};
 
 /// What a build works on.
@@ -49,20 +56,33 @@ pub(crate) struct Packed {
     /// Blocks of the image, and those of them that hold contents.
     pub(crate) blocks: u64,
     pub(crate) content_blocks: u64,
+    /// Bytes of files that were not stored because their equals were.
+    pub(crate) shared: u64,
+    /// The blobs, in the order of their numbers.
+    pub(crate) devices: Vec<Device>,
     /// Of all inodes but directories, and of all contents; none if the UUID was given.
     pub(crate) hash: Option<Sha256>,
 }
 
 /// Writes everything that is no directory.
-pub(crate) fn pack(job: Job<'_>, target: &Target, threads: usize) -> Result<Packed> {
+pub(crate) fn pack(job: Job<'_>, target: &Target, blob: Option<&Target>, threads: usize) -> Result<Packed> {
     let stop = AtomicBool::new(false);
     let (buffers, writing) = writer::new();
     let batches = Batches::new(job.options, job.plan, job.tree).map(Task::Batch);
-    let committer = Committer::new(job, buffers.clone());
-    let packer = Packer { job, buffers, chain: Chain::default(), stop: &stop };
+    let shares = job.options.dedupe || job.options.chunk.is_some();
+    let known = shares.then(Known::new).transpose()?;
+    let known = known.as_ref();
+    let mut devices = Vec::new();
+    for path in &job.options.reuse {
+        let number = u16::try_from(devices.len() + 1).unwrap_or(u16::MAX);
+        let known = known.ok_or(Error::Cancelled)?;
+        devices.push(blob::reuse(path, number, job.options.block_size.into(), known)?);
+    }
+    let committer = Committer::new(job, known, devices, buffers.clone());
+    let packer = Packer { job, buffers, chain: Chain::default(), known, stop: &stop };
     let (packed, written) = std::thread::scope(|scope| {
         let stop = &stop;
-        let writer = scope.spawn(move || writing.run(target, stop));
+        let writer = scope.spawn(move || writing.run(target, blob, stop));
         let packed = ordered::run(&packer, batches, committer, threads, stop).map(Committer::packed);
         // The writer ends when nobody is left who could give it more.
         drop(packer);

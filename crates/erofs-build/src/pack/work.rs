@@ -1,5 +1,6 @@
 //! One job: reads files, hashes them, and gathers what goes into blocks.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -7,12 +8,16 @@ use sha2::{Digest, Sha256};
 
 use super::Job;
 use super::chain::Chain;
+use super::chunks::{self, Chunk};
 use super::clusters::{End, Fillers, SAMPLE};
 use super::content::{Content, Gathered};
+use super::known::{Key, Known};
 use super::ordered::Stages;
+use super::sections::{Compressed, Sections};
 use super::writer::Buffers;
 use crate::error::{Error, Result};
 use crate::inode::Shape;
+use crate::options::BuildOptions;
 use crate::plan::{Batch, Part, has_content, parts};
 use crate::source::{self, ContentReader};
 use crate::tree::{Kind, NodeId, Regular};
@@ -34,6 +39,8 @@ pub(super) struct Made {
     pub(super) what: MadeOf,
     /// The blocks of everything, one after the other.
     pub(super) content: Gathered,
+    /// What goes into the blob.
+    pub(super) blob: Gathered,
 }
 
 #[derive(Debug)]
@@ -52,9 +59,13 @@ pub(super) enum MadeOf {
 #[derive(Debug)]
 pub(super) struct Item {
     pub(super) id: NodeId,
+    /// Its contents in those of the job, in bytes.
+    pub(super) content: Range<u64>,
     pub(super) stored: Stored,
     /// The digest of the whole file, once its last part is there.
     pub(super) digest: Option<[u8; 32]>,
+    /// The digest of the blocks of a whole file that is stored as it is, if equal ones are to share them.
+    pub(super) key: Option<Key>,
     pub(super) is_first: bool,
     pub(super) is_last: bool,
 }
@@ -62,18 +73,12 @@ pub(super) struct Item {
 /// How an item is stored.
 #[derive(Debug)]
 pub(super) enum Stored {
-    /// As it is: its blocks from the byte `start` of the job's contents on, its tail as a place in the job's tails.
-    Plain { shape: Shape, start: u64, tail: Range<usize> },
-    /// In clusters, whose places count from the start of the job's content.
-    Compressed { extents: Vec<Extent>, end: Ending },
-}
-
-/// Where the end of a compressed file is, as a place in what the job made.
-#[derive(Debug, Clone)]
-pub(super) enum Ending {
-    Nothing,
-    Fragment(Range<usize>),
-    Inline { tail: Range<usize>, llen: u64, is_coded: bool },
+    /// As it is; `tail` says where in the job's tails its own is.
+    Plain { shape: Shape, tail: Range<usize> },
+    /// In clusters.
+    Compressed(Compressed),
+    /// In chunks, each of which may be a hole.
+    Chunks(Shape, Vec<Option<Chunk>>),
 }
 
 /// Does the jobs of a build.
@@ -81,6 +86,8 @@ pub(super) struct Packer<'a> {
     pub(super) job: Job<'a>,
     pub(super) buffers: Buffers,
     pub(super) chain: Chain,
+    /// What the image has already, if equal contents are stored once.
+    pub(super) known: Option<&'a Known>,
     pub(super) stop: &'a AtomicBool,
 }
 
@@ -102,14 +109,16 @@ impl<'a> Stages for Packer<'a> {
     }
 
     fn work(&self, task: Task, tools: &mut Tools<'a>) -> Result<Made> {
-        let mut content = Content::new(&self.buffers, self.job.options.block_size as usize);
+        let options = self.job.options;
+        let mut content = Content::new(&self.buffers, options.block_size as usize);
         tools.fillers.restart();
         let batch = match (task, self.job.plan.methods.usual()) {
             (Task::Batch(batch), _) => batch,
             (Task::Packed(bytes), Some(usual)) => {
                 let mut extents = Vec::new();
-                tools.fillers.get(usual)?.fill(&bytes, End::Cluster, &mut content, &mut extents)?;
-                return Ok(Made { what: MadeOf::Packed(extents), content: content.gathered() });
+                tools.fillers.get(usual)?.fill(&bytes, Some(0), End::Cluster, &mut content, &mut extents)?;
+                let blob = Content::new(&self.buffers, 1).gathered();
+                return Ok(Made { what: MadeOf::Packed(extents), content: content.gathered(), blob });
             }
             (Task::Packed(_), None) => return Err(Error::Cancelled),
         };
@@ -118,8 +127,9 @@ impl<'a> Stages for Packer<'a> {
             content,
             fillers: &mut tools.fillers,
             raw: Vec::new(),
-            tails: Vec::new(),
-            fragments: Vec::new(),
+            sections: Sections::new(self.known),
+            blob: options.blob.is_some().then(|| Content::new(&self.buffers, options.block_size as usize)),
+            chunks: HashSet::new(),
             items: Vec::new(),
         };
         match batch {
@@ -143,8 +153,9 @@ impl<'a> Stages for Packer<'a> {
                 self.job.progress.advance(u64::from(is_last), bytes);
             }
         }
-        let Making { content, tails, fragments, items, .. } = making;
-        Ok(Made { what: MadeOf::Batch { items, tails, fragments }, content: content.gathered() })
+        let Making { content, blob, sections: Sections { tails, fragments, .. }, items, .. } = making;
+        let blob = blob.unwrap_or_else(|| Content::new(&self.buffers, 1)).gathered();
+        Ok(Made { what: MadeOf::Batch { items, tails, fragments }, content: content.gathered(), blob })
     }
 }
 
@@ -157,8 +168,20 @@ impl Packer<'_> {
         self.job.options.check_cancelled()
     }
 
-    fn wants_digests(&self) -> bool {
-        self.job.options.fingerprint || self.job.options.uuid.is_none()
+    /// Whether the SHA-256 of files is needed.
+    fn wants_digests(&self, is_compressed: bool) -> bool {
+        let BuildOptions { fingerprint, uuid, .. } = self.job.options;
+        *fingerprint || uuid.is_none() || (self.known.is_some() && !is_compressed)
+    }
+
+    /// The key of a file that is stored as it is, if it has blocks to share.
+    fn plain_key(&self, id: NodeId, shape: &Shape, digest: Option<&[u8; 32]>) -> Option<Key> {
+        match &self.job.tree.node(id).kind {
+            Kind::Regular(file) if shape.blocks > 0 => {
+                self.known.zip(digest).map(|(known, digest)| known.plain_key(digest, file, shape))
+            }
+            _ => None,
+        }
     }
 
     /// Hashes a hole; it is part of what the file says. If there are too many zeros to hash, the digest is not a
@@ -184,8 +207,11 @@ struct Making<'a, 'b> {
     fillers: &'a mut Fillers<'b>,
     /// The bytes that are being compressed.
     raw: Vec<u8>,
-    tails: Vec<u8>,
-    fragments: Vec<u8>,
+    sections: Sections<'a>,
+    /// Where chunks go, if not into the image.
+    blob: Option<Content<'a>>,
+    /// The chunks that this job made.
+    chunks: HashSet<Key>,
     items: Vec<Item>,
 }
 
@@ -194,22 +220,36 @@ impl Making<'_, '_> {
     fn node(&mut self, id: NodeId, reader: &mut dyn ContentReader) -> Result<u64> {
         let Job { options, plan, tree, .. } = self.packer.job;
         let node = tree.node(id);
-        let mut digest = None;
+        let mut start = self.content.bytes();
+        let tail = self.sections.tails.len();
+        let (mut digest, mut key) = (None, None);
         let stored = match &node.kind {
             Kind::Regular(file) if file.size > 0 => {
                 let open = reader.open(id)?;
                 let stored;
-                (stored, digest) = match self.method(id, file, &*open)? {
-                    Some(how) => self.compressed_file(id, how, file, &*open)?,
-                    None => self.plain_file(id, &*open)?,
-                };
+                if options.chunk_bits(file).is_some() {
+                    self.read_raw(&*open, 0..file.size)?;
+                    digest = self.packer.wants_digests(true).then(|| Sha256::digest(&self.raw).into());
+                    stored = self.chunks(Shape::of(options, plan, tree, id))?;
+                } else if let Some(how) = self.method(id, file, &*open)? {
+                    (stored, digest) = self.compressed_file(id, how, file, &*open)?;
+                } else {
+                    self.content.pad();
+                    start = self.content.bytes();
+                    (stored, digest) = self.plain_file(id, &*open)?;
+                    if let Stored::Plain { shape, .. } = &stored {
+                        key = self.packer.plain_key(id, shape, digest.as_ref());
+                        let known = self.packer.known.zip(key);
+                        if known.is_some_and(|(known, key)| known.plain(key, shape.blocks).is_some()) {
+                            self.content.rewind(start);
+                        }
+                    }
+                }
                 open.check()?;
                 stored
             }
             kind => {
                 let shape = Shape::of(options, plan, tree, id);
-                let mut start = 0;
-                let tail = self.tails.len();
                 if let Kind::Symlink(target) = kind {
                     let (blocks, rest) = target.split_at(target.len() - shape.tail as usize);
                     if !blocks.is_empty() {
@@ -218,21 +258,21 @@ impl Making<'_, '_> {
                         self.content.put(blocks);
                         self.content.pad();
                     }
-                    self.tails.extend_from_slice(rest);
+                    self.sections.tails.extend_from_slice(rest);
                 }
-                Stored::Plain { shape, start, tail: tail..self.tails.len() }
+                Stored::Plain { shape, tail: tail..self.sections.tails.len() }
             }
         };
-        self.items.push(Item { id, stored, digest, is_first: true, is_last: true });
+        let content = start..self.content.bytes();
+        self.items.push(Item { id, content, stored, digest, key, is_first: true, is_last: true });
         Ok(if let Kind::Regular(file) = &node.kind { file.stored_bytes() } else { 0 })
     }
 
     fn plain_file(&mut self, id: NodeId, open: &dyn source::Content) -> Result<(Stored, Option<[u8; 32]>)> {
         let Job { options, plan, tree, .. } = self.packer.job;
         let shape = Shape::of(options, plan, tree, id);
-        self.content.pad();
-        let (start, tail) = (self.content.bytes(), self.tails.len());
-        let mut hash = self.packer.wants_digests().then(Sha256::new);
+        let tail = self.sections.tails.len();
+        let mut hash = self.packer.wants_digests(false).then(Sha256::new);
         for part in parts(tree, id, shape, options.block_size.into()) {
             self.read(open, &part, &shape)?;
             if let Some(hash) = &mut hash {
@@ -240,7 +280,7 @@ impl Making<'_, '_> {
             }
             self.content.pad();
         }
-        let stored = Stored::Plain { shape, start, tail: tail..self.tails.len() };
+        let stored = Stored::Plain { shape, tail: tail..self.sections.tails.len() };
         Ok((stored, hash.map(|hash| hash.finalize().into())))
     }
 
@@ -252,18 +292,19 @@ impl Making<'_, '_> {
         open: &dyn source::Content,
     ) -> Result<(Stored, Option<[u8; 32]>)> {
         self.read_raw(open, 0..file.size)?;
-        let digest = self.packer.wants_digests().then(|| Sha256::digest(&self.raw).into());
+        let digest = self.packer.wants_digests(true).then(|| Sha256::digest(&self.raw).into());
         let stored = self.compress(id, how, file, true)?;
         Ok((stored, digest))
     }
 
     /// A part of a large file, alone in its job.
     fn part(&mut self, id: NodeId, shape: Shape, part: &Part, reader: &mut dyn ContentReader) -> Result<()> {
-        let Job { tree, .. } = self.packer.job;
+        let Job { options, tree, .. } = self.packer.job;
         let Kind::Regular(file) = &tree.node(id).kind else { return Ok(()) };
         let open = reader.open(id)?;
-        let method = self.method(id, file, &*open)?;
-        let is_compressed = method.is_some();
+        let is_chunked = options.chunk_bits(file).is_some();
+        let method = if is_chunked { None } else { self.method(id, file, &*open)? };
+        let is_compressed = is_chunked || method.is_some();
         let is_last = part.all.end == shape.size;
         let mut plain = part.clone();
         if is_compressed {
@@ -277,7 +318,7 @@ impl Making<'_, '_> {
         open.check()?;
         let packer = self.packer;
         let mut digest = None;
-        if packer.wants_digests() {
+        if packer.wants_digests(is_compressed) {
             let add = |hash: &mut Sha256| {
                 if is_compressed {
                     hash.update(&self.raw);
@@ -287,15 +328,27 @@ impl Making<'_, '_> {
             };
             digest = packer.chain.add(id, part.all.clone(), shape.size, packer.stop, add)?;
         }
-        let stored = if let Some(how) = method {
+        let stored = if is_chunked {
+            self.chunks(shape)?
+        } else if let Some(how) = method {
             self.compress(id, how, file, is_last)?
         } else {
             self.content.pad();
-            Stored::Plain { shape, start: 0, tail: 0..self.tails.len() }
+            Stored::Plain { shape, tail: 0..self.sections.tails.len() }
         };
-        let is_first = part.all.start == 0;
-        self.items.push(Item { id, stored, digest, is_first, is_last });
+        let key = if is_compressed { None } else { packer.plain_key(id, &shape, digest.as_ref()) };
+        let (content, is_first) = (0..self.content.bytes(), part.all.start == 0);
+        self.items.push(Item { id, content, stored, digest, key, is_first, is_last });
         Ok(())
+    }
+
+    /// Cuts what was read into chunks.
+    fn chunks(&mut self, shape: Shape) -> Result<Stored> {
+        let known = self.packer.known.ok_or(Error::Cancelled)?;
+        let length = (self.packer.job.options.block_size as usize) << shape.chunk_bits;
+        let content = self.blob.as_mut().unwrap_or(&mut self.content);
+        let chunks = chunks::cut(&self.raw, length, known, &mut self.chunks, content);
+        Ok(Stored::Chunks(shape, chunks))
     }
 
     /// How a file is compressed, if it is: what the plan says, and samples of it if it is not small.
@@ -333,21 +386,7 @@ impl Making<'_, '_> {
             }
             _ => End::Cluster,
         };
-        let mut extents = Vec::new();
-        let rest = filler.fill(&self.raw, end, &mut self.content, &mut extents)?;
-        let left = self.raw.get(rest.from..).unwrap_or_default();
-        let end = if let Some((bytes, is_coded)) = rest.small {
-            let start = self.tails.len();
-            self.tails.extend_from_slice(&bytes);
-            Ending::Inline { tail: start..self.tails.len(), llen: left.len() as u64, is_coded }
-        } else if left.is_empty() {
-            Ending::Nothing
-        } else {
-            let start = self.fragments.len();
-            self.fragments.extend_from_slice(left);
-            Ending::Fragment(start..self.fragments.len())
-        };
-        Ok(Stored::Compressed { extents, end })
+        self.sections.compress(&self.raw, how, end, filler, &mut self.content).map(Stored::Compressed)
     }
 
     /// Reads what is stored of a part.
@@ -361,9 +400,10 @@ impl Making<'_, '_> {
             at += length as u64;
         }
         if part.all.end == shape.size && shape.tail > 0 {
-            let start = self.tails.len();
-            self.tails.resize(start + shape.tail as usize, 0);
-            open.read(&mut self.tails[start..], shape.size - u64::from(shape.tail))?;
+            let tails = &mut self.sections.tails;
+            let start = tails.len();
+            tails.resize(start + shape.tail as usize, 0);
+            open.read(&mut tails[start..], shape.size - u64::from(shape.tail))?;
         }
         Ok(())
     }
@@ -375,7 +415,8 @@ impl Making<'_, '_> {
         self.packer.hash_hole(part.stored.start - part.all.start, is_short, hash)?;
         self.content.hash_last(part.stored.end - part.stored.start, hash);
         if part.all.end == shape.size && shape.tail > 0 {
-            hash.update(&self.tails[self.tails.len() - shape.tail as usize..]);
+            let tails = &self.sections.tails;
+            hash.update(&tails[tails.len() - shape.tail as usize..]);
             return Ok(());
         }
         self.packer.hash_hole(part.all.end - part.stored.end, is_short, hash)

@@ -16,6 +16,8 @@ const WAITING: usize = 4;
 /// Bytes on their way to the image.
 #[derive(Debug)]
 struct Piece {
+    /// It goes into the blob.
+    is_blob: bool,
     at: u64,
     bytes: Vec<u8>,
 }
@@ -51,9 +53,18 @@ impl Buffers {
 
     /// Has `bytes` written, waiting if much is waiting already.
     pub(super) fn write(&self, at: u64, bytes: Vec<u8>) {
-        if !bytes.is_empty() {
+        self.send(Piece { is_blob: false, at, bytes });
+    }
+
+    /// The same for the blob.
+    pub(super) fn write_blob(&self, at: u64, bytes: Vec<u8>) {
+        self.send(Piece { is_blob: true, at, bytes });
+    }
+
+    fn send(&self, piece: Piece) {
+        if !piece.bytes.is_empty() {
             // The writer, even one that failed, takes pieces until every filler is gone.
-            let _ = self.full.send(Piece { at, bytes });
+            let _ = self.full.send(piece);
         }
     }
 }
@@ -61,9 +72,10 @@ impl Buffers {
 impl Writing {
     /// Writes until all fillers are gone. After an error the rest is taken and dropped, so that nobody
     /// waits for ever, and `stop` tells them not to begin more.
-    pub(super) fn run(self, target: &Target, stop: &AtomicBool) -> Result<()> {
+    pub(super) fn run(self, image: &Target, blob: Option<&Target>, stop: &AtomicBool) -> Result<()> {
         let mut result = Ok(());
-        for Piece { at, bytes } in self.full {
+        for Piece { is_blob, at, bytes } in self.full {
+            let target = if is_blob { blob.unwrap_or(image) } else { image };
             if result.is_ok() && !stop.load(Ordering::Relaxed) {
                 result = target.write_at(at, &bytes);
                 if result.is_err() {

@@ -35,10 +35,10 @@ pub(crate) struct Part {
     pub(crate) stored: Range<u64>,
 }
 
-/// The parts of a file that is compressed.
-fn compressed_parts(size: u64) -> impl Iterator<Item = Part> {
-    (0..size.div_ceil(COMPRESSED_BYTES)).map(move |nth| {
-        let all = nth * COMPRESSED_BYTES..((nth + 1) * COMPRESSED_BYTES).min(size);
+/// The parts of a file that is compressed, or stored in chunks, which are parts of a part.
+fn whole_parts(size: u64, length: u64) -> impl Iterator<Item = Part> {
+    (0..size.div_ceil(length)).map(move |nth| {
+        let all = nth * length..((nth + 1) * length).min(size);
         Part { all: all.clone(), stored: all }
     })
 }
@@ -120,15 +120,18 @@ impl Iterator for Batches<'_> {
             let node = tree.node(id);
             if let Kind::Regular(file) = &node.kind {
                 let is_compressed = self.plan.methods.of(id, file).is_some();
-                if file.size > if is_compressed { COMPRESSED_BYTES } else { BATCH_BYTES } {
+                let block_size = u64::from(self.options.block_size);
+                let chunk = self.options.chunk_bits(file).map(|bits| block_size << bits);
+                let length =
+                    if is_compressed { COMPRESSED_BYTES } else { BATCH_BYTES.max(chunk.unwrap_or(0)) };
+                if file.size > length {
                     if self.given > first {
                         break;
                     }
                     self.given += 1;
                     let shape = Shape::of(self.options, self.plan, tree, id);
-                    let block_size = u64::from(self.options.block_size);
-                    let parts: Box<dyn Iterator<Item = Part> + Send> = if is_compressed {
-                        Box::new(compressed_parts(file.size))
+                    let parts: Box<dyn Iterator<Item = Part> + Send> = if is_compressed || chunk.is_some() {
+                        Box::new(whole_parts(file.size, length))
                     } else {
                         Box::new(parts(tree, id, shape, block_size))
                     };

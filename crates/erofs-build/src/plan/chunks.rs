@@ -3,7 +3,7 @@
 use crate::tree::{Regular, Segment};
 
 /// More entries than this take a larger chunk, so that no map takes more than 64 MiB (128 with 48-bit addresses).
-const MAX_ENTRIES: u64 = 1 << 24;
+pub(crate) const MAX_CHUNKS: u64 = 1 << 24;
 
 /// The largest chunk size over the block size that the format can say, as a power of two.
 const MAX_BITS: u8 = 31;
@@ -28,7 +28,7 @@ impl ChunkMap {
         for bits in 0..=MAX_BITS {
             let Some(chunk) = block_size.checked_mul(1 << bits) else { break };
             let entries = file.size.div_ceil(chunk);
-            if entries > MAX_ENTRIES {
+            if entries > MAX_CHUNKS {
                 continue;
             }
             let stored_blocks: u64 = runs(segments, chunk)
@@ -123,6 +123,6 @@ mod tests {
     fn no_map_grows_without_bound() {
         let parts: Vec<_> = (0..1000).map(|nth| (nth << 33, (nth << 33) + 4096)).collect();
         let map = ChunkMap::choose(&file(1000 << 33, &parts), 4096, false).unwrap();
-        assert!(map.entries <= MAX_ENTRIES);
+        assert!(map.entries <= MAX_CHUNKS);
     }
 }

@@ -71,8 +71,7 @@ impl Methods {
 
     /// How a node is compressed, if it is. One that is mostly holes is not: there would be no end to zeros.
     pub(crate) fn of(&self, id: NodeId, file: &Regular) -> Option<usize> {
-        let is_mostly_holes = file.size >> 30 > 0 && file.size / 64 > file.stored_bytes();
-        if is_mostly_holes {
+        if file.is_mostly_holes() {
             return None;
         }
         self.of.get(id as usize).map_or(self.usual, |number| number.map(usize::from))

@@ -14,10 +14,12 @@ mod batches;
 mod chunks;
 pub(crate) mod dirents;
 mod methods;
+mod order;
 
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use erofs_format::device::DeviceSlot;
 use erofs_format::xattr::ibody_icount;
 
 use crate::error::{Error, Result};
@@ -30,7 +32,7 @@ use crate::xattr::{Areas, Sets, Settings};
 use crate::zmap::Map;
 pub(crate) use alloc::Zone;
 pub(crate) use batches::{Batch, Batches, Part, parts};
-pub(crate) use chunks::{ChunkMap, stored_chunks};
+pub(crate) use chunks::{ChunkMap, MAX_CHUNKS, stored_chunks};
 pub(crate) use methods::{Methods, pattern};
 
 /// Where the superblock ends. The records of the compression follow it, and then the table of prefixes.
@@ -71,12 +73,18 @@ pub(crate) struct Plan {
     pub(crate) areas: Areas,
     /// The byte where the table of prefixes starts.
     pub(crate) table_at: u64,
+    /// Blobs beside the image.
+    pub(crate) devices: u16,
+    /// The byte where the table of them starts.
+    pub(crate) devices_at: u64,
     /// The block where the shared xattrs start.
     pub(crate) shared_block: u64,
     /// The first block of contents.
     pub(crate) content_block: u64,
     /// Everything but directories, in the order in which contents are stored.
     pub(crate) order: Vec<NodeId>,
+    /// Paths of a given order that name nothing.
+    pub(crate) unknown_paths: u64,
     /// Bytes of files that will be read.
     pub(crate) reads: u64,
     pub(crate) methods: Methods,
@@ -117,14 +125,22 @@ impl Plan {
             options.fingerprint || !options.xattr_prefixes.is_empty() || asked(Feature::XattrPrefixes);
         let methods = Methods::choose(options, tree)?;
         let is_dense = options.is_dense() || (wide && !methods.all().is_empty());
+        let records = HEAD_END + methods.records(options.block_size, is_dense).len() as u64;
+        let devices = options.devices();
+        // The superblock says where the table of devices is in units of its entries.
+        let slot = size_of::<DeviceSlot>() as u64;
+        let devices_at = if devices > 0 { records.next_multiple_of(slot) } else { records };
         let mut plan = Self {
             directories: Vec::new(),
             groups: Vec::new(),
             areas: Areas::plan(sets, &Settings::new(options, find_prefixes)),
-            table_at: HEAD_END + methods.records(options.block_size, is_dense).len() as u64,
+            table_at: devices_at + u64::from(devices) * slot,
+            devices,
+            devices_at,
             shared_block: 0,
             content_block: 0,
             order: Vec::new(),
+            unknown_paths: 0,
             reads: 0,
             methods,
             wide,
@@ -183,6 +199,7 @@ impl Plan {
             }
             self.features.extend(shape.feature());
         }
+        self.unknown_paths = order::arrange(&mut self.order, tree, &options.order);
         self.close_group(&mut zone, 1);
         self.shared_block = zone.block();
         zone.take_blocks((self.areas.shared().len() as u64).div_ceil(block_size));
@@ -205,6 +222,12 @@ impl Plan {
         let features = &mut self.features;
         if options.block_size < 4096 {
             features.insert(Feature::SmallBlocks);
+        }
+        if options.devices() > 0 {
+            features.insert(Feature::Devices);
+        }
+        if options.shares_clusters() {
+            features.insert(Feature::SharedClusters);
         }
         features.extend(self.methods.all().iter().flat_map(|how| how.features(options.block_size)));
         let has_fingerprints = self.areas.fingerprint_prefix().is_some();

@@ -219,7 +219,8 @@ impl Map<'_> {
             Tail::Nothing => None,
             // A full index has room for the high half of the offset here.
             Tail::Fragment { llen, offset } => Some((llen, LclusterType::Head1, offset >> 32, 0, false)),
-            Tail::Inline { llen, is_coded, .. } => Some((llen, kind(is_coded), 0, 0, false)),
+            // It takes no block, but the size of a cluster is never 0.
+            Tail::Inline { llen, is_coded, .. } => Some((llen, kind(is_coded), 0, 1, false)),
         };
         let extent = move |extent: &Extent| {
             let Extent { llen, is_coded, at, plen, is_partial } = *extent;
