@@ -72,7 +72,7 @@ def test_a_level_and_a_cluster_are_heeded(tree: Path, target: Path) -> None:
     assert sizes["zstd,level=1"] > sizes["zstd,level=19"]
     pyerofs.build(tree, target, compress="zstd", cluster=4096, force=True)
     with pyerofs.open(target) as image:
-        assert max(piece.stored for piece in (image / "text").extents()) == 4096
+        assert max(piece.stored for piece in (image / "text").extents() if piece.algorithm) == 4096
 
 
 def test_ends_of_files_go_where_it_is_said(tree: Path, target: Path) -> None:

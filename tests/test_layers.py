@@ -20,6 +20,7 @@ LAYERS = [
     "erofs-sys",
     "erofs-format",
     "erofs-codec",
+    "erofs-encode",
     "erofs-image",
     "erofs-check",
     "erofs-build",

@@ -145,6 +145,16 @@ pub enum Error {
         /// How large it may be.
         limit: u64,
     },
+    /// A sparse file whose map of chunks would have to be so coarse that it is stored as zeros for the most part.
+    #[error("{}: too sparse: {zeros} bytes of zeros would be stored with {data} bytes of data (--exclude leaves it out)", path.display())]
+    TooSparse {
+        /// The file.
+        path: PathBuf,
+        /// Bytes of data that it has.
+        data: u64,
+        /// Bytes of holes that would be stored.
+        zeros: u64,
+    },
     /// The caller set [`crate::BuildOptions::cancel`].
     #[error("the build was cancelled")]
     Cancelled,
@@ -170,9 +180,11 @@ impl Error {
             | Self::Name { .. }
             | Self::Duplicate { .. }
             | Self::NotADirectory { .. } => ErrorKind::Source,
-            Self::FileType { .. } | Self::Xattr { .. } | Self::Kernel { .. } | Self::TooLarge { .. } => {
-                ErrorKind::Unsupported
-            }
+            Self::FileType { .. }
+            | Self::Xattr { .. }
+            | Self::Kernel { .. }
+            | Self::TooLarge { .. }
+            | Self::TooSparse { .. } => ErrorKind::Unsupported,
             Self::Owner { .. } | Self::Option { .. } | Self::Exists { .. } | Self::NotAFile { .. } => {
                 ErrorKind::Usage
             }
@@ -192,7 +204,7 @@ impl Error {
             Self::Duplicate { .. } | Self::Exists { .. } | Self::NotAFile { .. } => Errno::EXIST,
             Self::FileType { .. } | Self::Xattr { .. } | Self::Kernel { .. } => Errno::OPNOTSUPP,
             Self::Owner { .. } => Errno::OVERFLOW,
-            Self::TooLarge { .. } => Errno::FBIG,
+            Self::TooLarge { .. } | Self::TooSparse { .. } => Errno::FBIG,
             Self::Cancelled => Errno::CANCELED,
         }
         .raw_os_error()
@@ -212,7 +224,8 @@ impl Error {
             | Self::Owner { path, .. }
             | Self::Exists { path }
             | Self::NotAFile { path }
-            | Self::TooLarge { path, .. } => Some(path),
+            | Self::TooLarge { path, .. }
+            | Self::TooSparse { path, .. } => Some(path),
             Self::Kernel { .. } | Self::Option { .. } | Self::Cancelled => None,
         }
     }

@@ -163,6 +163,12 @@ fn a_builder_s_errors_name_the_path_once() {
             27,
             "size 9 is more than EROFS holds (8)",
         ),
+        (
+            Error::TooSparse { path: path.clone(), data: 4, zeros: 9 },
+            Class::Unsupported,
+            27,
+            "too sparse: 9 bytes of zeros would be stored with 4 bytes of data",
+        ),
     ];
     for (error, class, errno, message) in cases {
         let details = Failure::from(error).0;

@@ -238,7 +238,7 @@ impl<'a> Committer<'a> {
         if let Some(hash) = &mut self.hash {
             hash.update(digest.as_ref().map_or(&[][..], |digest| &digest[..]));
         }
-        let digest = digest.as_ref().filter(|_| self.job.options.fingerprint);
+        let digest = digest.as_ref().filter(|_| self.job.plan.has_fingerprint(self.job.tree.node(id)));
         let (plan, tree) = (self.job.plan, self.job.tree);
         let writer = InodeWriter { plan, tree, block_size: self.block_size() };
         if let Some((shape, tail)) = plain {

@@ -41,6 +41,9 @@ pub(crate) const HEAD_END: u64 = 1024 + 128;
 /// Bytes of directories that are made at once.
 const GROUP_BYTES: u64 = 1 << 20;
 
+/// A sparse file may store so many zeros, in bytes, or as many as it has data, because its chunks are coarse.
+const MAX_ZEROS: u64 = 1 << 30;
+
 /// The largest block number that 48 bits hold; all ones means a hole.
 pub(crate) const MAX_BLOCK: u64 = (1 << 48) - 2;
 
@@ -190,11 +193,16 @@ impl Plan {
                 // A tail may leave the rest of a block behind that nothing else fits into.
                 inodes = inodes.saturating_add(shape.core + 2 * u64::from(shape.tail) + 64);
                 contents = contents.saturating_add(shape.blocks);
-                if has_content(node) {
-                    self.reads = self.reads.saturating_add(shape.content(block_size));
-                }
-                if !self.methods.all().is_empty() {
-                    inodes = inodes.saturating_add(Map::most(shape.size, 0, block_size));
+                if let Kind::Regular(file) = &node.kind {
+                    if self.methods.of(id, file).is_some() {
+                        inodes = inodes.saturating_add(Map::most(shape.size, 0, block_size));
+                    }
+                    let content = shape.content(block_size);
+                    self.reads = self.reads.saturating_add(content);
+                    let (data, zeros) = (file.stored_bytes(), content.saturating_sub(file.stored_bytes()));
+                    if shape.is_chunked() && zeros > data.max(MAX_ZEROS) {
+                        return Err(Error::TooSparse { path: tree.path_of(id), data, zeros });
+                    }
                 }
             }
             self.features.extend(shape.feature());
