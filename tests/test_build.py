@@ -223,7 +223,7 @@ def test_what_is_missing_is_named(tree: Path, target: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         pyerofs.build(tree / "gone", target)
     assert caught.value.filename == str(tree / "gone")
-    with pytest.raises(NotADirectoryError):
+    with pytest.raises(pyerofs.errors.SourceError, match="no tar archive"):
         pyerofs.build(tree / "file", target)
     with pytest.raises(FileNotFoundError):
         pyerofs.build(tree, target.parent / "gone" / "x.erofs")
@@ -383,8 +383,8 @@ def test_a_dash_is_standard_output(tree: Path, target: Path) -> None:
     "words",
     [
         ["tree"],
-        ["a", "b", "c"],
-        ["a", "b", "-o", "c"],
+        ["-", "-", "c"],
+        ["a", "--whiteouts", "b", "c"],
         ["-b", "many", "a", "b"],
         ["-b", "1000", "a", "b"],
         ["-U", "x", "a", "b"],

@@ -323,7 +323,7 @@ class Diff:
         """End it."""
 
 def build(
-    src: str | int,
+    src: list[tuple[str, object, str]],
     image: str | BinaryWriter,
     *,
     block_size: int,
@@ -347,6 +347,7 @@ def build(
     exclude_regex: list[str],
     hard_dereference: bool,
     file_contexts: tuple[str, str] | None,
+    whiteouts: str,
     holes: bool,
     inline_tail: int | None,
     compress: tuple[str, int | None, int | None] | None,

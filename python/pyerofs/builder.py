@@ -1,4 +1,4 @@
-"""Building an image from a directory: :func:`build`."""
+"""Building an image: :func:`build`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from . import _core
 from .compression import PRESETS, Compression
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import BinaryIO
     from uuid import UUID
 
     from ._core import BinaryWriter
+
+    #: One of the places that a tree comes from.
+    Source = str | os.PathLike[str] | int | BinaryIO
 
 __all__ = ["BuildProgress", "BuildReport", "NeededFeature", "build"]
 
@@ -99,7 +103,7 @@ class BuildReport:
 
 
 def build(
-    src: str | os.PathLike[str] | int,
+    src: Source | Sequence[Source],
     image: str | os.PathLike[str] | BinaryWriter,
     *,
     block_size: int = 4096,
@@ -123,6 +127,7 @@ def build(
     exclude_regex: Iterable[str] = (),
     hard_dereference: bool = False,
     file_contexts: str | os.PathLike[str] | None = None,
+    whiteouts: str | None = None,
     holes: bool | None = None,
     inline_tail: int | None = None,
     preset: str | None = None,
@@ -135,13 +140,14 @@ def build(
     force: bool = False,
     progress: Callable[[BuildProgress], object] | None = None,
 ) -> BuildReport:
-    """Build the EROFS image of a directory.
+    """Build the EROFS image of a directory, an archive, or several of them.
 
     The same tree and options give the same bytes on any machine. The image appears under its name whole or
     not at all; Ctrl-C, an error and an exception from ``progress`` leave nothing behind.
 
     Args:
-        src: the directory, or a descriptor of it.
+        src: what the image is made from. A directory or a tar archive, by path or descriptor, or a binary
+            stream with a tar archive. A list or tuple of these is merged, later ones over earlier ones.
         image: where the image goes: a path, or a binary stream that is written to in order once the image is
             complete.
         block_size: bytes, a power of two from 512 to 65536. Linux mounts up to its page size.
@@ -168,6 +174,9 @@ def build(
         exclude_regex: regular expressions; what they are found in the path of, from ``src`` on, is left out.
         hard_dereference: give each name of a file with several an inode of its own.
         file_contexts: a file as libselinux reads it, which gives everything its SELinux label.
+        whiteouts: what becomes of entries by which layers of container images delete what lies below them:
+            ``"apply"`` (they do, and are gone), ``"overlay"`` (they do, and stay in overlayfs' form) or
+            ``"plain"`` (they mean nothing). By default ``"apply"`` if there are several sources.
         holes: keep the holes of sparse files, which is the default.
         inline_tail: longest tail of a file, in bytes, that is kept beside its inode.
         preset: a set of options: ``"fast"``, ``"balanced"``, ``"small"``, ``"dax"`` or ``"core"``. What is
@@ -196,6 +205,8 @@ def build(
     """
     from uuid import UUID
 
+    from .sources.given import plain_sources
+
     def chosen(name: str, given: Any, otherwise: Any = None) -> Any:
         return of_preset.get(name, otherwise) if given is None else given
 
@@ -213,8 +224,9 @@ def build(
     fingerprint = chosen("fingerprint", fingerprint, True)
     if source_date_epoch is None:
         source_date_epoch = _epoch_from_environment()
+    sources = plain_sources(src)
     made = _core.build(
-        src if isinstance(src, int) else os.fspath(src),
+        sources,
         os.fspath(image) if isinstance(image, (str, os.PathLike)) else image,
         block_size=block_size,
         label=os.fsencode(label),
@@ -237,6 +249,7 @@ def build(
         exclude_regex=list(exclude_regex),
         hard_dereference=hard_dereference,
         file_contexts=None if file_contexts is None else _text(file_contexts),
+        whiteouts=whiteouts or ("apply" if len(sources) > 1 else "plain"),
         holes=chosen("holes", holes, True),
         inline_tail=chosen("inline_tail", inline_tail),
         compress=_choice(how, size, cluster),

@@ -77,6 +77,32 @@ pub enum Error {
         /// What lies over it.
         over: PathBuf,
     },
+    /// An archive can't be understood, or is not whole.
+    #[error("{}: at byte {at} of the archive: {reason}", path.display())]
+    Archive {
+        /// The archive.
+        path: PathBuf,
+        /// About where, in bytes from its (uncompressed) start.
+        at: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A hard link leads to nothing.
+    #[error("{}: hard link to {}, which the source does not have", path.display(), target.escape_ascii())]
+    LinkTarget {
+        /// The link.
+        path: PathBuf,
+        /// Where it leads.
+        target: Vec<u8>,
+    },
+    /// A symlink that leads nowhere that a path can name.
+    #[error("{}: not a target for a symlink ({reason})", path.display())]
+    Symlink {
+        /// The symlink.
+        path: PathBuf,
+        /// What is wrong with its target.
+        reason: &'static str,
+    },
     /// A file of a type that EROFS does not know.
     #[error("{}: file type {:#o} can't be stored", path.display(), mode & 0o170_000)]
     FileType {
@@ -179,7 +205,10 @@ impl Error {
             | Self::Loop { .. }
             | Self::Name { .. }
             | Self::Duplicate { .. }
-            | Self::NotADirectory { .. } => ErrorKind::Source,
+            | Self::NotADirectory { .. }
+            | Self::Archive { .. }
+            | Self::LinkTarget { .. }
+            | Self::Symlink { .. } => ErrorKind::Source,
             Self::FileType { .. }
             | Self::Xattr { .. }
             | Self::Kernel { .. }
@@ -199,7 +228,10 @@ impl Error {
             Self::Io { source, .. } => return source.raw_os_error().unwrap_or(Errno::IO.raw_os_error()),
             Self::Changed { .. } => Errno::STALE,
             Self::Loop { .. } => Errno::LOOP,
-            Self::Name { .. } | Self::Option { .. } => Errno::INVAL,
+            Self::LinkTarget { .. } => Errno::NOENT,
+            Self::Archive { .. } | Self::Name { .. } | Self::Symlink { .. } | Self::Option { .. } => {
+                Errno::INVAL
+            }
             Self::NotADirectory { .. } => Errno::NOTDIR,
             Self::Duplicate { .. } | Self::Exists { .. } | Self::NotAFile { .. } => Errno::EXIST,
             Self::FileType { .. } | Self::Xattr { .. } | Self::Kernel { .. } => Errno::OPNOTSUPP,
@@ -219,6 +251,9 @@ impl Error {
             | Self::Name { path, .. }
             | Self::Duplicate { path }
             | Self::NotADirectory { path, .. }
+            | Self::Archive { path, .. }
+            | Self::LinkTarget { path, .. }
+            | Self::Symlink { path, .. }
             | Self::FileType { path, .. }
             | Self::Xattr { path, .. }
             | Self::Owner { path, .. }

@@ -14,7 +14,7 @@ pub(crate) type ListingId = u32;
 pub(crate) const TOP: ListingId = 0;
 
 /// An entry as its source has it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Found {
     /// Empty for the root.
     pub(crate) name: Box<[u8]>,
@@ -33,7 +33,7 @@ pub(crate) struct Found {
     pub(crate) xattrs_left_out: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum What {
     /// Directories have no entries yet.
     Node(Kind),

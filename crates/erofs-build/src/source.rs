@@ -1,6 +1,7 @@
 //! Where trees and the contents of their files come from.
 
 use std::fmt::Debug;
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +12,7 @@ use crate::excludes::Excludes;
 use crate::layer::Layer;
 use crate::options::BuildOptions;
 use crate::progress::Progress;
+use crate::tar::TarSource;
 use crate::tree::{NodeId, SourceId, Tree};
 use crate::xattr::Filter;
 
@@ -73,6 +75,22 @@ impl Sources {
         self.list.extend(source.into().list);
     }
 
+    /// What is at `path`: a directory, or else a tar archive.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        Self::from_file(open_to_read(path)?, path)
+    }
+
+    /// The same for what is open already, also a pipe; `path` is for messages.
+    pub fn from_file(file: File, path: impl Into<PathBuf>) -> Result<Self> {
+        let path = path.into();
+        let known = file.metadata().map_err(Error::io(&path, "stat"))?;
+        if known.is_dir() {
+            return Ok(DirSource::from_fd(file.into(), path).into());
+        }
+        Ok(TarSource::from_file(file, path).into())
+    }
+
     pub(crate) fn of(source: impl Source + 'static) -> Self {
         Self { list: vec![Box::new(source)] }
     }
@@ -100,6 +118,13 @@ impl ContentReader for SourcesReader<'_> {
         };
         reader.get_or_insert_with(|| from.reader(self.tree)).open(id)
     }
+}
+
+/// Opens a file to read from it; that of a pipe does not wait until somebody writes.
+pub(crate) fn open_to_read(path: &Path) -> Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let opened = openat(CWD, path, flags, Mode::empty()).map_err(Error::io(path, "open"))?;
+    Ok(File::from(opened))
 }
 
 /// How many sources there may be.

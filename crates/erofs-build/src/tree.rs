@@ -9,7 +9,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use erofs_format::dirent::FileType;
+use erofs_format::inode::new_encode_dev;
 
+use crate::error::{Error, Result};
 use crate::xattr::SetId;
 
 /// Number of a node; [`ROOT`] is the root directory.
@@ -118,6 +120,17 @@ pub(crate) struct Segment {
 pub(crate) struct Stamp {
     pub(crate) dev: u64,
     pub(crate) mtime: Time,
+}
+
+/// A device number as the format stores it.
+pub(crate) fn device_number(major: u64, minor: u64, path: &dyn Fn() -> PathBuf) -> Result<u32> {
+    let number = |what, found: u64, limit: u32| match u32::try_from(found) {
+        Ok(number) if number <= limit => Ok(number),
+        _ => Err(Error::TooLarge { path: path(), what, found, limit: limit.into() }),
+    };
+    let major = number("device major number", major, 0xfff)?;
+    let minor = number("device minor number", minor, 0xf_ffff)?;
+    Ok(new_encode_dev(major, minor))
 }
 
 #[derive(Debug)]

@@ -13,13 +13,14 @@ use std::thread;
 use std::time::Duration;
 
 use erofs_build::{
-    BuildOptions, Compression, DirSource, FileContexts, IdRange, KernelVersion, Output, Owners, Phase,
-    Progress, Report, Rule, Times, XattrPolicy,
+    BuildOptions, Compression, FileContexts, IdRange, KernelVersion, Output, Owners, Phase, Progress, Report,
+    Rule, Sources, Times, Whiteouts, XattrPolicy,
 };
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyInt};
+use pyo3::types::{PyBytes, PyDict};
 
 use crate::errors::{Class, Failure};
+use crate::sources::{self, Given};
 
 /// How long a signal or a step of progress may wait.
 pub(crate) const PAUSE: Duration = Duration::from_millis(40);
@@ -28,11 +29,12 @@ pub(crate) const PAUSE: Duration = Duration::from_millis(40);
 #[pyfunction]
 #[pyo3(signature = (src, image, *, block_size, label, uuid, time, source_date_epoch, all_root, uid_map, gid_map,
     uid_offset, gid_offset, force_uid, force_gid, xattrs, share_xattrs_above, xattr_prefixes, fingerprint,
-    target_kernel, exclude, exclude_regex, hard_dereference, file_contexts, holes, inline_tail, compress, fragments, tail_packing, rules, threads, force, progress))]
+    target_kernel, exclude, exclude_regex, hard_dereference, file_contexts, whiteouts, holes, inline_tail, compress,
+    fragments, tail_packing, rules, threads, force, progress))]
 #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)] // keyword arguments, each with its name
 pub(crate) fn build<'py>(
     py: Python<'py>,
-    src: &Bound<'py, PyAny>,
+    src: Vec<Given<'py>>,
     image: &Bound<'py, PyAny>,
     block_size: u32,
     label: Vec<u8>,
@@ -55,6 +57,7 @@ pub(crate) fn build<'py>(
     exclude_regex: Vec<String>,
     hard_dereference: bool,
     file_contexts: Option<(String, String)>,
+    whiteouts: &str,
     holes: bool,
     inline_tail: Option<u32>,
     compress: Option<Choice>,
@@ -120,7 +123,13 @@ pub(crate) fn build<'py>(
         Fingerprint::Named(name) => options.fingerprint_name = name,
     }
     options.check()?;
-    let source = open_source(src)?;
+    options.whiteouts = match whiteouts {
+        "plain" => Whiteouts::Plain,
+        "apply" => Whiteouts::Apply,
+        "overlay" => Whiteouts::Overlay,
+        other => return Err(Failure::value(format!("whiteouts: there is no '{other}'"))),
+    };
+    let source = sources::open(py, src)?;
     let callback = progress.map(|callback| callback.clone().unbind());
     let report = if let Ok(path) = image.extract::<PathBuf>() {
         py.detach(|| run(&options, source, || Output::create(&path, force), callback.as_ref()))?
@@ -156,22 +165,10 @@ fn policy(words: Vec<String>) -> XattrPolicy {
     }
 }
 
-fn open_source(given: &Bound<'_, PyAny>) -> Result<DirSource, Failure> {
-    if given.is_instance_of::<PyInt>() {
-        let number: i32 = given.extract()?;
-        return Ok(DirSource::from_fd(
-            erofs_sys::fd::duplicate(number).map_err(io::Error::from)?,
-            format!("<descriptor {number}>"),
-        ));
-    }
-    let path: PathBuf = given.extract()?;
-    Ok(given.py().detach(|| DirSource::open(path))?)
-}
-
 /// Builds on a thread of its own and looks after Python meanwhile.
 fn run<'a>(
     options: &BuildOptions,
-    source: DirSource,
+    source: Sources,
     open: impl FnOnce() -> Result<Output<'a>, erofs_build::Error> + Send,
     callback: Option<&Py<PyAny>>,
 ) -> Result<Report, Failure> {

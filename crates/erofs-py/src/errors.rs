@@ -238,6 +238,10 @@ impl From<erofs_build::Error> for Failure {
             Error::Exists { .. } => {
                 Self::new(Class::Os, errno, "exists already").remedy("--force or force=True replaces it")
             }
+            Error::Archive { .. } => {
+                Self::new(Class::Source, errno, without_path(error.to_string(), path.as_deref()))
+                    .remedy("make or fetch the archive again; nothing was built from it")
+            }
             Error::NotAFile { .. } => Self::new(Class::Os, errno, "exists and is not a regular file"),
             other => {
                 let class = match kind {

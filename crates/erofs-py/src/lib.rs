@@ -20,6 +20,7 @@ mod reading;
 mod scan;
 mod server;
 mod source;
+mod sources;
 
 /// The compiled core of pyerofs; the public interface is the package above it.
 #[pyo3::pymodule(gil_used = false)]

@@ -1,4 +1,4 @@
-"""``pyerofs build``: an image from a directory."""
+"""``pyerofs build``: an image from directories and archives."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _ID = click.IntRange(0, 0xFFFFFFFF)
 
 
 @click.command()
-@click.argument("names", nargs=-1, required=True, metavar="SRC IMAGE", type=click.Path())
+@click.argument("names", nargs=-1, required=True, metavar="SRC... IMAGE", type=click.Path())
 @click.option(
     "-o", "--output", metavar="IMAGE", type=click.Path(), help="The image, where it isn't the last argument."
 )
@@ -141,6 +141,12 @@ _ID = click.IntRange(0, 0xFFFFFFFF)
     help="Keep the holes of sparse files, or store zeros.  [default: keep]",
 )
 @click.option(
+    "--whiteouts",
+    type=click.Choice(["apply", "overlay", "plain"]),
+    help="What layers of container images delete from those below: let them (apply), and keep their marks in "
+    "overlayfs' form (overlay), or take the marks for files.  [default: apply if there are several SRC]",
+)
+@click.option(
     "--inline-tail", type=size, metavar="BYTES", help="Longest tail of a file to keep beside its inode."
 )
 @click.option(
@@ -158,14 +164,17 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Build the image of the directory SRC.
+    """Build an image of SRC: a directory or a tar archive.
+
+    Several SRC are merged, later ones over earlier ones; "-" is standard input.
 
     IMAGE appears whole or not at all; "-" writes it to standard output. The same tree gives the same bytes
     everywhere: no clock is read, and SOURCE_DATE_EPOCH sets the build time.
     """
     from ..builder import build
 
-    src, image = _source_and_image(names, output)
+    names, image = _sources_and_image(names, output)
+    src = _opened(names)
     to_stream = image == "-"
     if to_stream and sys.stdout.isatty():
         raise click.UsageError("an image is not written to a terminal")
@@ -191,14 +200,21 @@ def command(
         (out or sys.stdout).write("".join(f"{line}\n" for line in lines))
 
 
-def _source_and_image(names: tuple[str, ...], output: str | None) -> tuple[str, str]:
+def _sources_and_image(names: tuple[str, ...], output: str | None) -> tuple[tuple[str, ...], str]:
     if output is None:
-        if len(names) != 2:
+        if len(names) < 2:
             raise click.UsageError("give SRC and IMAGE, or SRC with -o IMAGE")
-        return names[0], names[1]
-    if len(names) != 1:
-        raise click.UsageError(f"an image is built from one directory, {len(names)} were given")
-    return names[0], output
+        return names[:-1], names[-1]
+    return names, output
+
+
+def _opened(names: tuple[str, ...]) -> list[Any]:
+    """Turn what the command line calls sources into those of pyerofs.build()."""
+    if names.count("-") > 1:
+        raise click.UsageError("standard input can't be read twice")
+    if "-" in names and sys.stdin.isatty():
+        raise click.UsageError("a source is not read from a terminal")
+    return [sys.stdin.fileno() if name == "-" else name for name in names]
 
 
 def _keywords(options: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use erofs_format::inode::new_encode_dev;
 use rustix::fs::{
     AtFlags, FileType, OFlags, Stat, flistxattr, lgetxattr, llistxattr, major, minor, readlinkat, statat,
 };
@@ -15,7 +14,7 @@ use super::dir::open_unseen;
 use super::holes;
 use crate::error::{Error, Result};
 use crate::layer::{Found, What};
-use crate::tree::{Key, Kind, Regular, Stamp};
+use crate::tree::{Key, Kind, Regular, Stamp, device_number};
 use crate::xattr::{Filter, Xattr, Xattrs};
 
 /// The largest value that fits the 16 bits that the format has for its size.
@@ -57,8 +56,14 @@ impl Reader<'_> {
                     readlinkat(dir, name, Vec::new()).map_err(|error| vanished(error, path, "read"))?;
                 Kind::Symlink(target.into_bytes().into())
             }
-            FileType::CharacterDevice => Kind::CharDevice(device(&stat, path)?),
-            FileType::BlockDevice => Kind::BlockDevice(device(&stat, path)?),
+            FileType::CharacterDevice => {
+                Kind::CharDevice(device_number(major(stat.st_rdev).into(), minor(stat.st_rdev).into(), path)?)
+            }
+            FileType::BlockDevice => Kind::BlockDevice(device_number(
+                major(stat.st_rdev).into(),
+                minor(stat.st_rdev).into(),
+                path,
+            )?),
             FileType::Fifo => Kind::Fifo,
             FileType::Socket => Kind::Socket,
             FileType::Unknown => return Err(Error::FileType { path: path(), mode: stat.st_mode }),
@@ -191,18 +196,6 @@ fn value(file: &CStr, name: &[u8]) -> rustix::io::Result<Vec<u8>> {
         length => buffer.truncate(length?),
     }
     Ok(buffer)
-}
-
-fn device(stat: &Stat, path: &dyn Fn() -> std::path::PathBuf) -> Result<u32> {
-    let (major, minor) = (major(stat.st_rdev), minor(stat.st_rdev));
-    for (what, found, limit) in
-        [("device major number", major, 0xfff), ("device minor number", minor, 0xf_ffff)]
-    {
-        if found > limit {
-            return Err(Error::TooLarge { path: path(), what, found: found.into(), limit: limit.into() });
-        }
-    }
-    Ok(new_encode_dev(major, minor))
 }
 
 fn vanished(error: Errno, path: &dyn Fn() -> std::path::PathBuf, action: &'static str) -> Error {

@@ -14,8 +14,8 @@ const MAX_SEGMENTS: usize = 1 << 16;
 
 /// The parts of a file of `size` bytes that hold data, as the filesystem tells; `None` if there is no hole
 /// that a block of `grain` bytes could show.
-pub(super) fn segments(file: BorrowedFd<'_>, size: u64, grain: u64) -> io::Result<Option<Box<[Segment]>>> {
-    let mut found = Segments { parts: Vec::new(), grain, limit: MAX_SEGMENTS };
+pub(crate) fn segments(file: BorrowedFd<'_>, size: u64, grain: u64) -> io::Result<Option<Box<[Segment]>>> {
+    let mut found = Segments::new(grain);
     let mut at = 0;
     while at < size {
         let start = match seek(file, SeekFrom::Data(at)) {
@@ -36,8 +36,18 @@ pub(super) fn segments(file: BorrowedFd<'_>, size: u64, grain: u64) -> io::Resul
         found.add(Segment { start, end }, size);
         at = end;
     }
-    let dense = matches!(found.parts[..], [Segment { start: 0, end }] if end == size);
-    Ok((!dense).then(|| found.parts.into_boxed_slice()))
+    Ok(found.finish(size))
+}
+
+/// The same for parts that are known, ascending.
+pub(crate) fn of_parts(
+    parts: impl Iterator<Item = Segment>,
+    size: u64,
+    grain: u64,
+) -> Option<Box<[Segment]>> {
+    let mut found = Segments::new(grain);
+    parts.for_each(|part| found.add(part, size));
+    found.finish(size)
 }
 
 #[derive(Debug)]
@@ -49,6 +59,15 @@ struct Segments {
 }
 
 impl Segments {
+    fn new(grain: u64) -> Self {
+        Self { parts: Vec::new(), grain, limit: MAX_SEGMENTS }
+    }
+
+    fn finish(self, size: u64) -> Option<Box<[Segment]>> {
+        let dense = matches!(self.parts[..], [Segment { start: 0, end }] if end == size);
+        (!dense).then(|| self.parts.into_boxed_slice())
+    }
+
     fn add(&mut self, segment: Segment, size: u64) {
         self.push(segment, size);
         while self.parts.len() > self.limit {

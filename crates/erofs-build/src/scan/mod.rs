@@ -6,7 +6,7 @@
 mod contents;
 mod dir;
 mod entry;
-mod holes;
+pub(crate) mod holes;
 mod open_dirs;
 
 use std::collections::HashMap;

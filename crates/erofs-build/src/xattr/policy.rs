@@ -1,9 +1,16 @@
 //! Which xattrs are taken.
 
+use std::path::PathBuf;
+
 use erofs_format::xattr::{XATTR_INDEX_NONE, split_name};
 
+use super::{Xattr, Xattrs};
+use crate::error::{Error, Result};
 use crate::options::{BuildOptions, Whiteouts, XattrPolicy};
 use crate::whiteouts::overlay_word;
+
+/// `XATTR_NAME_MAX`: no system call takes longer names, in bytes.
+const LONGEST_NAME: usize = 255;
 
 /// The policy of a build together with what no policy can change.
 #[derive(Debug)]
@@ -24,6 +31,41 @@ impl<'a> Filter<'a> {
     /// Whether xattrs need not even be listed.
     pub(crate) fn takes_none(&self) -> bool {
         *self.policy == XattrPolicy::None && !self.whiteouts
+    }
+
+    /// Those of a file's xattrs that are taken, and how many are not. `path` is the file's, for messages.
+    pub(crate) fn pick(
+        &self,
+        all: Vec<(Vec<u8>, Vec<u8>)>,
+        path: &dyn Fn() -> PathBuf,
+    ) -> Result<(Xattrs, u64)> {
+        let mut left_out = 0;
+        let mut found = Vec::new();
+        for (name, value) in all {
+            if !self.takes(&name) {
+                left_out += 1;
+                continue;
+            }
+            let reason = if value.len() > usize::from(u16::MAX) {
+                "its value is longer than 65535 bytes"
+            } else if name.len() > LONGEST_NAME {
+                "its name is longer than 255 bytes"
+            } else if name.contains(&0) {
+                "its name contains a NUL byte"
+            } else {
+                found.push(Xattr { name: name.into(), value: value.into() });
+                continue;
+            };
+            return Err(Error::Xattr { path: path(), name, reason });
+        }
+        found.sort();
+        for (one, next) in found.iter().zip(found.iter().skip(1)) {
+            if one.name == next.name {
+                let (name, reason) = (one.name.to_vec(), "there are two of this name");
+                return Err(Error::Xattr { path: path(), name, reason });
+            }
+        }
+        Ok((Xattrs::from(found), left_out))
     }
 
     /// Whether the xattr `name` is stored.

@@ -1,6 +1,8 @@
 //! Trees for tests: written below a directory, built, read back and compared.
 #![allow(dead_code, missing_docs, unreachable_pub)] // each test file uses a part of it
 
+pub mod archives;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};

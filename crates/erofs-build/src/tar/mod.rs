@@ -1,0 +1,349 @@
+//! Tar archives: ustar, GNU and pax, and sparse members of every form.
+//!
+//! The parser is ours because none of the libraries says all that has to be known: times with fractions and
+//! before 1970, libarchive's xattrs, every form of sparse file and what global headers mean. An archive that
+//! lies about a size or is cut off is an error, never a shorter file.
+
+mod acl;
+mod header;
+mod input;
+mod members;
+mod pax;
+mod sparse;
+mod stream;
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use crate::error::{Error, Result};
+use crate::layer::{Found, Layer, What};
+use crate::paths::PathTree;
+use crate::scan::holes;
+use crate::source::{Content, ContentReader, ScanJob, Source, Sources, open_to_read};
+use crate::tree::{Key, Kind, NodeId, Regular, Segment, Tree, device_number};
+use input::{InPlace, Input, Spooled};
+use members::{Member, Members};
+use pax::RawXattrs;
+use sparse::Part;
+use stream::{Failed, Stream, Watched};
+
+/// Set in the key of a sparse file, whose other bits are the number of its map; else they are the place of
+/// its bytes, which no file has so many of.
+const SPARSE: u64 = 1 << 63;
+
+/// What is wrong with an archive.
+#[derive(Debug)]
+pub(crate) enum Problem {
+    Text(String),
+    Read(io::Error),
+    Spool(io::Error),
+}
+
+/// A tar archive.
+///
+/// Files in an archive that is a regular file are read from where they lie. What comes from a stream is kept in
+/// an unnamed file in the directory for temporary files.
+pub struct TarSource {
+    path: PathBuf,
+    from: Option<Stream>,
+    contents: Option<Archive>,
+}
+
+/// Where the contents are.
+struct Archive {
+    file: File,
+    /// If it is read in place.
+    stamp: Option<Stamp>,
+    maps: Vec<(u64, Box<[Part]>)>,
+}
+
+impl TarSource {
+    /// Opens the archive `path`.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        Ok(Self::from_file(open_to_read(path)?, path))
+    }
+
+    /// Takes a file, pipe or socket that is open, and reads it from where it stands; `path` is for messages.
+    pub fn from_file(file: File, path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), from: Some(Stream::File(file)), contents: None }
+    }
+
+    /// Takes any stream; `path` is for messages.
+    pub fn from_stream(stream: impl Read + Send + Sync + 'static, path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), from: Some(Stream::Other(Box::new(stream))), contents: None }
+    }
+}
+
+impl fmt::Debug for TarSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TarSource").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl From<TarSource> for Sources {
+    fn from(source: TarSource) -> Self {
+        Self::of(source)
+    }
+}
+
+impl Source for TarSource {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn scan(&mut self, job: &ScanJob<'_>) -> Result<Layer> {
+        let path = || self.path.clone();
+        let from = self.from.take().ok_or_else(|| Error::Changed { path: path(), what: "was read" })?;
+        let failed = Failed::default();
+        let fail = |problem, at| {
+            // That somebody wants to stop, and what the stream itself says, come before what a decoder makes of it.
+            if let Err(cancelled) = job.options.check_cancelled() {
+                return cancelled;
+            }
+            match failed.take().map_or(problem, Problem::Read) {
+                Problem::Text(reason) => Error::Archive { path: path(), at, reason },
+                Problem::Read(source) => Error::Io { path: path(), action: "read", source },
+                Problem::Spool(source) => {
+                    Error::Io { path: std::env::temp_dir(), action: "keep an archive's contents in", source }
+                }
+            }
+        };
+        let (mut input, stamp) =
+            open(from, &job.options.cancel, &failed).map_err(|problem| fail(problem, 0))?;
+        let mut tree = PathTree::new(&self.path);
+        let mut maps = Vec::new();
+        let mut members = Members::new(&mut *input);
+        loop {
+            job.options.check_cancelled()?;
+            let next = members.next().map_err(|problem| fail(problem, members.at))?;
+            let Some(member) = next else { break };
+            add(&mut tree, job, member, &mut maps)?;
+        }
+        let at = members.at;
+        let file = input.finish().map_err(|problem| fail(problem, at))?;
+        let layer = tree.finish(job)?;
+        self.contents = Some(Archive { file, stamp, maps });
+        Ok(layer)
+    }
+
+    fn reader<'a>(&'a self, tree: &'a Tree) -> Box<dyn ContentReader + 'a> {
+        Box::new(TarReader { archive: self.contents.as_ref(), tree })
+    }
+}
+
+/// The archive as something to read, and the stamp of a file that is read in place.
+fn open<'a>(
+    from: Stream,
+    cancel: &'a AtomicBool,
+    failed: &Failed,
+) -> std::result::Result<(Box<dyn Input + 'a>, Option<Stamp>), Problem> {
+    if let Stream::File(file) = &from {
+        let known = file.metadata()?;
+        if known.is_dir() {
+            return Err(io::Error::from(io::ErrorKind::IsADirectory).into());
+        }
+        if known.is_file() {
+            let mut file = file.try_clone()?;
+            let at = file.stream_position()?;
+            return Ok((Box::new(InPlace::new(file, at, known.len())?), Some(stamp(&known))));
+        }
+    }
+    Ok((Box::new(Spooled::new(Watched::new(from, cancel, failed))?), None))
+}
+
+/// Size and time of an archive that is read in place.
+type Stamp = (u64, i64, i64);
+
+fn stamp(known: &std::fs::Metadata) -> Stamp {
+    (known.len(), known.mtime(), known.mtime_nsec())
+}
+
+/// Puts a member into the tree.
+fn add(
+    tree: &mut PathTree<'_>,
+    job: &ScanJob<'_>,
+    member: Member,
+    maps: &mut Vec<(u64, Box<[Part]>)>,
+) -> Result<()> {
+    if member.kind == b'1' {
+        return tree.link(&member.path, &member.link);
+    }
+    let (xattrs, xattrs_left_out, uid, gid, kind);
+    {
+        let path = || tree.message_path(&member.path);
+        let all = with_acls(job, member.xattrs, member.acls, &path)?;
+        (xattrs, xattrs_left_out) = job.filter.pick(all, &path)?;
+        let id = |what, found| {
+            let limit = u64::from(u32::MAX);
+            u32::try_from(found).map_err(|_| Error::TooLarge { path: path(), what, found, limit })
+        };
+        (uid, gid) = (id("uid", member.uid)?, id("gid", member.gid)?);
+        kind = match member.kind {
+            b'2' => Kind::Symlink(member.link.into()),
+            b'3' => Kind::CharDevice(device_number(member.major, member.minor, &path)?),
+            b'4' => Kind::BlockDevice(device_number(member.major, member.minor, &path)?),
+            b'5' => Kind::Directory { first: 0, count: 0 },
+            b'6' => Kind::Fifo,
+            _ => Kind::Regular(regular(job, member.size, member.at, member.parts, maps)),
+        };
+    }
+    let found = Found {
+        what: What::Node(kind),
+        mode: member.mode,
+        uid,
+        gid,
+        mtime: member.mtime,
+        xattrs,
+        xattrs_left_out,
+        ..Found::implied(Box::default())
+    };
+    tree.add(&member.path, found)
+}
+
+/// Xattrs with the ACLs that the archive has as text, unless it has them as xattrs too.
+fn with_acls(
+    job: &ScanJob<'_>,
+    mut xattrs: RawXattrs,
+    acls: Vec<(&'static str, Vec<u8>)>,
+    path: &dyn Fn() -> PathBuf,
+) -> Result<RawXattrs> {
+    for (name, text) in acls {
+        let bytes = name.as_bytes();
+        if xattrs.iter().any(|(known, _)| known == bytes) {
+            continue;
+        }
+        let value = if job.filter.takes(bytes) {
+            acl::from_text(&text, name.ends_with("default")).map_err(|reason| Error::Xattr {
+                path: path(),
+                name: bytes.to_vec(),
+                reason,
+            })?
+        } else {
+            Some(text)
+        };
+        xattrs.extend(value.map(|value| (bytes.to_vec(), value)));
+    }
+    Ok(xattrs)
+}
+
+fn regular(
+    job: &ScanJob<'_>,
+    size: u64,
+    at: u64,
+    parts: Option<Box<[Part]>>,
+    maps: &mut Vec<(u64, Box<[Part]>)>,
+) -> Regular {
+    let Some(parts) = parts else { return Regular { size, data: None, key: Key::Number(at) } };
+    let block_size = u64::from(job.options.block_size);
+    let shows_holes = job.options.holes && size > block_size;
+    let segments = parts.iter().map(|part| Segment { start: part.start, end: part.start + part.length });
+    let data = if shows_holes { holes::of_parts(segments, size, block_size) } else { None };
+    let key = Key::Number(SPARSE | maps.len() as u64);
+    maps.push((at, parts));
+    Regular { size, data, key }
+}
+
+struct TarReader<'a> {
+    archive: Option<&'a Archive>,
+    tree: &'a Tree,
+}
+
+impl ContentReader for TarReader<'_> {
+    fn open(&mut self, id: NodeId) -> Result<Box<dyn Content + '_>> {
+        let place = match (self.archive, &self.tree.node(id).kind) {
+            (Some(archive), Kind::Regular(Regular { key: Key::Number(key), .. })) => {
+                if key & SPARSE == 0 {
+                    Some((archive, *key, None))
+                } else {
+                    let map = usize::try_from(key & !SPARSE).ok().and_then(|map| archive.maps.get(map));
+                    map.map(|(at, parts)| (archive, *at, Some(&**parts)))
+                }
+            }
+            _ => None,
+        };
+        let (archive, at, parts) = place.ok_or_else(|| Error::no_such_source(self.tree, id))?;
+        Ok(Box::new(TarFile { archive, tree: self.tree, id, at, parts }))
+    }
+}
+
+struct TarFile<'a> {
+    archive: &'a Archive,
+    tree: &'a Tree,
+    id: NodeId,
+    at: u64,
+    parts: Option<&'a [Part]>,
+}
+
+impl TarFile<'_> {
+    fn read_stored(&self, buffer: &mut [u8], at: u64) -> Result<()> {
+        let path = || self.tree.path_of(self.id);
+        self.archive.file.read_exact_at(buffer, self.at.saturating_add(at)).map_err(|error| {
+            if error.kind() == io::ErrorKind::UnexpectedEof {
+                return Error::Changed { path: path(), what: "became shorter" };
+            }
+            Error::io(&path(), "read")(error)
+        })
+    }
+}
+
+impl Content for TarFile<'_> {
+    fn read(&self, mut buffer: &mut [u8], mut at: u64) -> Result<()> {
+        let Some(parts) = self.parts else { return self.read_stored(buffer, at) };
+        let mut next = parts.partition_point(|part| part.start + part.length <= at);
+        while !buffer.is_empty() {
+            let part = parts.get(next);
+            let hole = part.map_or(u64::MAX, |part| part.start.saturating_sub(at));
+            let length = if hole > 0 { hole } else { part.map_or(0, |part| part.start + part.length - at) };
+            let length = usize::try_from(length).unwrap_or(usize::MAX).min(buffer.len());
+            let (now, rest) = buffer.split_at_mut(length);
+            match part {
+                Some(part) if hole == 0 => {
+                    self.read_stored(now, part.at + (at - part.start))?;
+                    next += 1;
+                }
+                _ => now.fill(0),
+            }
+            at += length as u64;
+            buffer = rest;
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<()> {
+        let Some(known) = self.archive.stamp else { return Ok(()) };
+        let path = || self.tree.path_of(self.id);
+        let now = self.archive.file.metadata().map_err(|error| Error::io(&path(), "stat")(error))?;
+        if stamp(&now) == known { Ok(()) } else { Err(Error::Changed { path: path(), what: "was changed" }) }
+    }
+}
+
+impl Problem {
+    fn new(text: &str) -> Self {
+        Self::Text(text.into())
+    }
+
+    fn cut_off() -> Self {
+        Self::new("it ends in the middle of a member: it was cut off, or a size in it is wrong")
+    }
+
+    fn spool(error: &io::Error) -> Self {
+        Self::Spool(error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error))
+    }
+}
+
+impl From<io::Error> for Problem {
+    /// What the system says is about reading; anything else came from a decoder.
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            _ if error.raw_os_error().is_some() => Self::Read(error),
+            io::ErrorKind::UnexpectedEof => Self::cut_off(),
+            io::ErrorKind::IsADirectory => Self::Read(error),
+            _ => Self::Text(format!("it can't be decompressed: {error}")),
+        }
+    }
+}

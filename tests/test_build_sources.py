@@ -1,0 +1,146 @@
+"""Images from archives, and from several sources."""
+
+from __future__ import annotations
+
+import io
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+import pyerofs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ordinary_user import OrdinaryUser
+
+PROGRAM = [sys.executable, "-m", "pyerofs", "build"]
+
+
+def archive(members: dict[str, bytes]) -> bytes:
+    """An archive with these files, times 0."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return out.getvalue()
+
+
+def files(image: Path) -> dict[str, bytes]:
+    """Every regular file of an image."""
+    with pyerofs.open(image) as opened:
+        return {entry.path: entry.read_bytes() for entry in opened.root.scan() if entry.is_file()}
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "out.erofs"
+
+
+def test_an_archive_is_built_from_a_path_a_descriptor_and_a_stream(tmp_path: Path, target: Path) -> None:
+    path = tmp_path / "a.tar"
+    path.write_bytes(archive({"a/b": b"content"}))
+    with path.open("rb") as file:
+        images = []
+        for source in (path, file.fileno(), io.BytesIO(path.read_bytes())):
+            pyerofs.build(source, target, force=True)
+            images.append(target.read_bytes())
+    assert images[0] == images[1] == images[2]
+    assert files(target) == {"/a/b": b"content"}
+
+
+def test_standard_input_is_an_archive(target: Path) -> None:
+    done = subprocess.run(
+        [*PROGRAM, "-", target], input=archive({"x": b"1"}), capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert files(target) == {"/x": b"1"}
+
+
+def test_a_cut_archive_leaves_nothing_and_names_place_and_remedy(user: OrdinaryUser, tmp_path: Path) -> None:
+    home = user.home / "cut"
+    user.run(["mkdir", "-p", home], check=True)
+    whole = archive({"x": b"1" * 9999})
+    for cut in (0, 100, 512, 3000, 10752):
+        done = user.run(
+            [user.python, "-m", "pyerofs", "build", "-", home / "image"],
+            input=whole[:cut],
+            capture_output=True,
+        )
+        assert done.returncode == 1, done.stderr
+        assert b"<stdin>: at byte " in done.stderr
+        assert b"cut off" in done.stderr
+        assert b"make or fetch the archive again" in done.stderr
+        listed = user.run(["ls", "-A", home], capture_output=True, check=True)
+        assert listed.stdout == b""
+    with pytest.raises(pyerofs.ErofsError, match="cut off") as raised:
+        pyerofs.build(io.BytesIO(whole[:3000]), tmp_path / "image")
+    assert raised.value.filename == "<stream>"
+    assert not (tmp_path / "image").exists()
+
+
+def test_a_build_that_waits_for_an_archive_can_be_interrupted(target: Path) -> None:
+    with subprocess.Popen([*PROGRAM, "-", target], stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=10) == 130
+    assert not target.exists()
+
+
+class Broken:
+    """A stream that gives what it is told to, or raises it."""
+
+    def __init__(self, answer: object) -> None:
+        self.answer = answer
+
+    def read(self, _size: int) -> object:
+        """Answer."""
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (ZeroDivisionError("mine"), ZeroDivisionError),
+        ("text", TypeError),
+        (None, TypeError),
+        (bytes(10**7), OSError),
+    ],
+)
+def test_what_a_stream_raises_comes_back_as_it_was(
+    answer: object, error: type[Exception], target: Path
+) -> None:
+    with pytest.raises(error):
+        pyerofs.build(Broken(answer), target)  # type: ignore[arg-type]
+    assert not target.exists()
+
+
+def test_later_sources_lie_over_earlier_ones(tmp_path: Path, target: Path) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "kept").write_bytes(b"0")
+    (base / "gone").write_bytes(b"0")
+    layer = tmp_path / "layer.tar"
+    layer.write_bytes(archive({"kept2": b"1", ".wh.gone": b""}))
+    pyerofs.build([base, layer, io.BytesIO(archive({"kept": b"2"}))], target)
+    assert files(target) == {"/kept": b"2", "/kept2": b"1"}
+    commands: list[list[str | Path]] = [["-o", target, base, layer], [base, layer, target]]
+    for command in commands:
+        subprocess.run([*PROGRAM, "-f", "--whiteouts", "plain", *command], check=True, capture_output=True)
+    assert set(files(target)) == {"/kept", "/gone", "/kept2", "/.wh.gone"}
+
+
+@pytest.mark.parametrize("source", [b"bytes", 1.5, [b"x"], ["no/such/file"], []])
+def test_what_is_no_source_is_refused(source: object, target: Path) -> None:
+    with pytest.raises((TypeError, ValueError, FileNotFoundError)):
+        pyerofs.build(source, target)  # type: ignore[arg-type]
+    assert not target.exists()
