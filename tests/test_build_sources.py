@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import lzma
 import signal
 import subprocess
 import sys
@@ -15,6 +18,7 @@ import pytest
 import pyerofs
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from ordinary_user import OrdinaryUser
@@ -56,10 +60,10 @@ def test_an_archive_is_built_from_a_path_a_descriptor_and_a_stream(tmp_path: Pat
     assert files(target) == {"/a/b": b"content"}
 
 
-def test_standard_input_is_an_archive(target: Path) -> None:
-    done = subprocess.run(
-        [*PROGRAM, "-", target], input=archive({"x": b"1"}), capture_output=True, check=False
-    )
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, bz2.compress, lzma.compress])
+def test_standard_input_is_an_archive(compress: Callable[[bytes], bytes], target: Path) -> None:
+    archived = compress(archive({"x": b"1"}))
+    done = subprocess.run([*PROGRAM, "-", target], input=archived, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     assert files(target) == {"/x": b"1"}
 

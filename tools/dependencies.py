@@ -25,6 +25,7 @@ ALLOWED_LICENCES = {
     "Unicode-3.0",
     "Unlicense",
     "Zlib",
+    "bzip2-1.0.6",
 }
 
 # name -> why it is not used here.

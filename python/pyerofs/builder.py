@@ -146,8 +146,9 @@ def build(
     not at all; Ctrl-C, an error and an exception from ``progress`` leave nothing behind.
 
     Args:
-        src: what the image is made from. A directory or a tar archive, by path or descriptor, or a binary
-            stream with a tar archive. A list or tuple of these is merged, later ones over earlier ones.
+        src: what the image is made from. A directory or a tar archive (also compressed with gzip, bzip2, xz
+            or Zstandard), by path or descriptor, or a binary stream with a tar archive. A list or tuple of
+            these is merged, later ones over earlier ones.
         image: where the image goes: a path, or a binary stream that is written to in order once the image is
             complete.
         block_size: bytes, a power of two from 512 to 65536. Linux mounts up to its page size.

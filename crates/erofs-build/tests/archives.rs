@@ -8,7 +8,7 @@ use std::process::Command;
 
 use common::archives::{archive, build_from, file, header, member, pax, sealed, stream, text, view};
 use common::{built, corner_cases, open, view_image};
-use erofs_build::{BuildOptions, Error, Sources, TarSource, XattrPolicy};
+use erofs_build::{BuildOptions, Error, ErrorKind, Sources, TarSource, XattrPolicy};
 
 fn refused(bytes: &[u8]) -> Error {
     let error = build_from(stream(bytes), &BuildOptions::default()).map(drop).unwrap_err();
@@ -77,6 +77,41 @@ fn a_directory_and_its_pax_archive_give_the_same_bytes() {
     let expected = built(&tree, &BuildOptions::default()).0;
     let bytes = packed("bsdtar", &["--format=pax", "--xattrs", "--acls"], &tree);
     assert!(build_from(stream(&bytes), &BuildOptions::default()).unwrap() == expected);
+}
+
+#[test]
+fn a_compressed_archive_gives_the_same_bytes_and_a_cut_one_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let tree = tree(dir.path());
+    let expected = built(&tree, &BuildOptions::default()).0;
+    let plain = dir.path().join("plain.tar");
+    fs::write(&plain, packed("tar", &PAX, &tree)).unwrap();
+    let length = fs::metadata(&plain).unwrap().len();
+    for program in ["gzip", "xz", "bzip2", "zstd"] {
+        let output = Command::new(program).arg("-c").arg(&plain).output().unwrap();
+        assert!(output.status.success());
+        let path = dir.path().join("compressed");
+        fs::write(&path, &output.stdout).unwrap();
+        let source = Sources::open(&path).unwrap();
+        assert!(build_from(source, &BuildOptions::default()).unwrap() == expected, "{program}");
+        // In two pieces that were strung together.
+        let half = |skip: u64, count: u64| {
+            let piece = fs::read(&plain).unwrap();
+            let piece = &piece[usize::try_from(skip).unwrap()..usize::try_from(skip + count).unwrap()];
+            fs::write(dir.path().join("piece"), piece).unwrap();
+            Command::new(program).arg("-c").arg(dir.path().join("piece")).output().unwrap().stdout
+        };
+        let strung = [half(0, 70_000), half(70_000, length - 70_000)].concat();
+        assert!(build_from(stream(&strung), &BuildOptions::default()).unwrap() == expected, "{program}");
+        for cut in [9, output.stdout.len() / 2, output.stdout.len() - 7] {
+            let error = build_from(stream(&output.stdout[..cut]), &BuildOptions::default()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Source, "{program}: {error}");
+        }
+        let mut damaged = output.stdout.clone();
+        damaged[output.stdout.len() / 2] ^= 0x55;
+        let error = build_from(stream(&damaged), &BuildOptions::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Source, "{program}: {error}");
+    }
 }
 
 #[test]

@@ -164,7 +164,7 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Build an image of SRC: a directory or a tar archive.
+    """Build an image of SRC: a directory or a tar archive, compressed or not.
 
     Several SRC are merged, later ones over earlier ones; "-" is standard input.
 

@@ -1,10 +1,11 @@
-//! Tar archives: ustar, GNU and pax, and sparse members of every form.
+//! Tar archives: ustar, GNU and pax, as they are or compressed.
 //!
 //! The parser is ours because none of the libraries says all that has to be known: times with fractions and
 //! before 1970, libarchive's xattrs, every form of sparse file and what global headers mean. An archive that
 //! lies about a size or is cut off is an error, never a shorter file.
 
 mod acl;
+mod decompress;
 mod header;
 mod input;
 mod members;
@@ -25,6 +26,7 @@ use crate::paths::PathTree;
 use crate::scan::holes;
 use crate::source::{Content, ContentReader, ScanJob, Source, Sources, open_to_read};
 use crate::tree::{Key, Kind, NodeId, Regular, Segment, Tree, device_number};
+use decompress::{Compressed, MAGIC};
 use input::{InPlace, Input, Spooled};
 use members::{Member, Members};
 use pax::RawXattrs;
@@ -43,10 +45,10 @@ pub(crate) enum Problem {
     Spool(io::Error),
 }
 
-/// A tar archive.
+/// A tar archive, compressed with gzip, bzip2, xz or Zstandard or not.
 ///
-/// Files in an archive that is a regular file are read from where they lie. What comes from a stream is kept in
-/// an unnamed file in the directory for temporary files.
+/// Files in an uncompressed archive that is a regular file are read from where they lie. What comes from a
+/// stream or has to be decompressed is kept in an unnamed file in the directory for temporary files.
 pub struct TarSource {
     path: PathBuf,
     from: Option<Stream>,
@@ -142,18 +144,34 @@ fn open<'a>(
     cancel: &'a AtomicBool,
     failed: &Failed,
 ) -> std::result::Result<(Box<dyn Input + 'a>, Option<Stamp>), Problem> {
-    if let Stream::File(file) = &from {
-        let known = file.metadata()?;
-        if known.is_dir() {
-            return Err(io::Error::from(io::ErrorKind::IsADirectory).into());
+    let mut start = Vec::with_capacity(MAGIC);
+    let from = match from {
+        Stream::File(mut file) => {
+            let known = file.metadata()?;
+            if known.is_dir() {
+                return Err(io::Error::from(io::ErrorKind::IsADirectory).into());
+            }
+            if known.is_file() {
+                let at = file.stream_position()?;
+                (&file).take(MAGIC as u64).read_to_end(&mut start)?;
+                file.seek(io::SeekFrom::Start(at))?;
+                if Compressed::by_magic(&start).is_none() {
+                    return Ok((Box::new(InPlace::new(file, at, known.len())?), Some(stamp(&known))));
+                }
+                start.clear();
+            }
+            Stream::File(file)
         }
-        if known.is_file() {
-            let mut file = file.try_clone()?;
-            let at = file.stream_position()?;
-            return Ok((Box::new(InPlace::new(file, at, known.len())?), Some(stamp(&known))));
-        }
-    }
-    Ok((Box::new(Spooled::new(Watched::new(from, cancel, failed))?), None))
+        other @ Stream::Other(_) => other,
+    };
+    let mut stream = Watched::new(from, cancel, failed);
+    (&mut stream).take(MAGIC as u64).read_to_end(&mut start)?;
+    let compressed = Compressed::by_magic(&start);
+    let stream = io::Cursor::new(start).chain(stream);
+    Ok(match compressed {
+        Some(how) => (Box::new(Spooled::new(how.decode(stream)?)?), None),
+        None => (Box::new(Spooled::new(stream)?), None),
+    })
 }
 
 /// Size and time of an archive that is read in place.
