@@ -138,6 +138,8 @@ where
         let mut state = self.lock();
         loop {
             if state.over || self.stop.load(Ordering::Relaxed) {
+                // Whoever else stopped everything, such as the writer, rings no bell here.
+                self.changed.notify_all();
                 return None;
             }
             if state.begun < state.committed + WINDOW
@@ -313,5 +315,37 @@ mod tests {
             let error = order(10..10_000_000, threads).unwrap_err().to_string();
             assert!(error == "job: 13" || (threads > 1 && error == "job: 17"), "{error}");
         }
+    }
+
+    /// Two jobs, the second of which is still being done when it is stopped from outside.
+    struct Stopped<'a>(&'a AtomicBool);
+
+    impl Stages for Stopped<'_> {
+        type Job = u64;
+        type Made = u64;
+        type Scratch = ();
+
+        fn scratch(&self) -> Result<()> {
+            Ok(())
+        }
+
+        fn work(&self, job: u64, (): &mut ()) -> Result<u64> {
+            if job == 1 {
+                std::thread::sleep(Duration::from_millis(100));
+                self.0.store(true, Ordering::Relaxed);
+            }
+            Ok(job)
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_ever_when_the_writer_stops_everything() {
+        let (done, finished) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let stop = AtomicBool::new(false);
+            let _ = run(&Stopped(&stop), 0..2, List::default(), 2, &stop);
+            done.send(()).unwrap();
+        });
+        finished.recv_timeout(Duration::from_secs(20)).unwrap();
     }
 }
