@@ -117,6 +117,7 @@ class Ours:
         block: the block size; the kernel mounts none over its page size.
         fingerprint: the image carries the digest of each file.
         fsck: fsck.erofs is asked too.
+        blob: chunks go to a blob; if `older` too, those of a directory of the tree are in an older one.
     """
 
     name: str
@@ -125,6 +126,8 @@ class Ours:
     block: int = 4096
     fingerprint: bool = True
     fsck: bool = True
+    blob: bool = False
+    older: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -134,8 +137,18 @@ class Ours:
         import pyerofs
 
         image = target / "ours.erofs"
-        pyerofs.build(source, image, **self.options)
-        return Made(image)
+        blobs: list[Path] = []
+        words = dict(self.options)
+        if self.older:
+            part = next((path for path in sorted(source.iterdir()) if path.is_dir()), source)
+            blobs.append(target / "older")
+            pyerofs.build(part, target / "older.erofs", blob=blobs[0], **self.options)
+            words["reuse"] = list(blobs)
+        if self.blob:
+            blobs.append(target / "blob")
+            words["blob"] = blobs[-1]
+        pyerofs.build(source, image, **words)
+        return Made(image, tuple(blobs))
 
     def expected(self, source: Snapshot) -> Snapshot:
         """What an image of `source` holds."""
@@ -169,6 +182,22 @@ COMPRESSED = [
     compressed("lz4-blocks", "lz4", block=1024, cluster=1024, fragments=False),
     compressed("lzma", "lzma", cluster=1 << 20),
     compressed("deflate", "deflate", block=512, cluster=16384),
+]
+
+# Rows that store equal contents once, or contents where they are wanted.
+SHARED = [
+    Ours("equal-files", {"dedupe": True}),
+    compressed("equal-fragments", "zstd", dedupe=True, order="similar"),
+    compressed("equal-inline", "deflate", cluster=32768, tail_packing=True, dedupe=True),
+    compressed("equal-alone", "lz4", cluster=4096, fragments=False, dedupe=True),
+    compressed("equal-extents", "zstd", fragments=False, target_kernel="6.15", dedupe=True),
+    Ours("chunks", {"chunk": 4096}),
+    Ours("small-chunks", {"chunk": 1024, "block_size": 1024}, block=1024),
+    Ours("blob", {"chunk": 65536}, blob=True),
+    Ours("blobs", {"chunk": 16384}, blob=True, older=True),
+    Ours("older-blob", {"chunk": 16384}, older=True),
+    Ours("aligned", {"align": 65536}),
+    Ours("aligned-equals", {"preset": "dax", "dedupe": True}),
 ]
 
 ENDS: dict[str, dict[str, bool]] = {

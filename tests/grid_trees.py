@@ -94,6 +94,28 @@ def a_bit_of_everything(root: Path) -> None:
 
 
 @tree
+def equals(root: Path) -> None:
+    """Files with parts in common at any distance, and ends of every kind at any byte of a block."""
+    draw = random.Random("equals")
+
+    def piece(most: int) -> bytes:
+        seed, size = draw.random(), draw.randrange(1, most)
+        return draw.choice([prose, content])(str(seed), size)
+
+    for number in range(6):
+        shared = b"".join(piece(400_000) for _ in range(5)) + piece(6000)
+        for copy in range(3):
+            (root / f"{number}-{copy}").write_bytes(piece(6000) * min(copy, 1) + shared)
+        (root / f"{number}-cut").write_bytes(shared[: len(shared) // 2] + b"cut" + shared[len(shared) // 2 :])
+    for number in range(150):
+        parts = [draw.choice([piece(300), piece(9000), piece(50_000), bytes(draw.randrange(70_000))])]
+        (root / f"end-{number}").write_bytes(b"".join(parts) + piece(6000))
+
+
+EQUALS = TREES[-1]
+
+
+@tree
 def documents(root: Path) -> None:
     """What packages say of themselves: text and gzip files."""
     copy_some(Path("/usr/share/doc"), root)

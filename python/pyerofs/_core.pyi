@@ -87,6 +87,8 @@ class Built(TypedDict):
     metadata_bytes: int
     content_bytes: int
     stored_bytes: int
+    shared_bytes: int
+    unknown_paths: int
     fingerprints: int
     excluded: int
     xattrs_left_out: int
@@ -354,6 +356,12 @@ def build(
     fragments: bool | None,
     tail_packing: bool,
     rules: list[tuple[str, tuple[str, int | None, int | None] | None]],
+    dedupe: bool,
+    order: str | list[bytes],
+    align: int | None,
+    chunk: int | None,
+    blob: str | None,
+    reuse: list[str],
     threads: int | None,
     force: bool,
     progress: Callable[[str, int, int, int, int, int], object] | None,

@@ -69,6 +69,8 @@ class BuildReport:
         metadata_bytes: bytes of it that are not file contents in blocks of their own.
         content_bytes: bytes of file contents that were read, holes left out.
         stored_bytes: bytes of the image that hold them, in blocks of their own.
+        shared_bytes: bytes of files that were not stored because their equals were.
+        unknown_paths: paths of ``order`` that name nothing.
         fingerprints: files that carry a fingerprint.
         excluded: entries that a pattern left out, not counting what lies below them.
         xattrs_left_out: extended attributes that the policy or the format left out.
@@ -87,6 +89,8 @@ class BuildReport:
     metadata_bytes: int
     content_bytes: int
     stored_bytes: int
+    shared_bytes: int
+    unknown_paths: int
     fingerprints: int
     excluded: int
     xattrs_left_out: int
@@ -136,6 +140,12 @@ def build(
     fragments: bool | None = None,
     tail_packing: bool | None = None,
     rules: Iterable[tuple[str, str | Compression | None]] = (),
+    dedupe: bool | None = None,
+    order: str | Iterable[str | os.PathLike[str]] | None = None,
+    align: int | None = None,
+    chunk: int | None = None,
+    blob: str | os.PathLike[str] | None = None,
+    reuse: Iterable[str | os.PathLike[str]] = (),
     threads: int | None = None,
     force: bool = False,
     progress: Callable[[BuildProgress], object] | None = None,
@@ -192,13 +202,23 @@ def build(
         rules: what to compress otherwise: pairs of a pattern in gitignore syntax, rooted at ``src``, and of
             what ``compress`` takes. The last that matches a file counts. What is compressed otherwise has no
             part in fragments.
+        dedupe: store equal contents once: files, and parts of large ones (compressed: Linux 6.1).
+        order: how contents follow one another: ``"path"``, the default; ``"similar"``, versions of a file
+            together; or paths from ``src`` on, which come first in this order, a directory as all below it.
+        align: start the data of each file that has at least so many bytes, and is plain and without holes, at
+            a multiple of them: a power of two. 2 MiB lets a DAX mount map large pages.
+        chunk: store files in chunks of so many bytes, a power of two up to 8 MiB, each different one once.
+            They can't be compressed.
+        blob: a new file that gets the chunks in place of the image, which names it as its device.
+        reuse: blobs of earlier builds with the same block size; chunks that are there are not stored again.
+            They are the first devices of the image, in this order.
         threads: threads that read and hash; by default one per CPU.
         force: replace an image that exists.
         progress: called now and then, in the calling thread, with a :class:`BuildProgress`.
 
     Raises:
         ValueError: an argument makes no sense.
-        FileExistsError: ``image`` exists and ``force`` was not given.
+        FileExistsError: ``image`` exists and ``force`` was not given, or ``blob`` exists.
         UnsupportedFeature: the format, or ``target_kernel``, can't hold what the tree has.
         SourceError: the tree changed while it was read, loops, or has names that no directory may hold.
         OSError: reading or writing failed; ``filename`` says where.
@@ -260,6 +280,12 @@ def build(
             "tail_packing", False if fragments and tail_packing is None else tail_packing, False
         ),
         rules=[(pattern, _choice(other, size, None)) for pattern, other in others],
+        dedupe=chosen("dedupe", dedupe, False),
+        order="path" if order is None else order if isinstance(order, str) else list(map(os.fsencode, order)),
+        align=chosen("align", align),
+        chunk=chunk,
+        blob=None if blob is None else os.fspath(blob),
+        reuse=[os.fspath(path) for path in reuse],
         threads=threads,
         force=force,
         progress=None if progress is None else lambda *state: progress(BuildProgress(*state)),

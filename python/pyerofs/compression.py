@@ -63,7 +63,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "fast": {"compress": "lz4", "cluster": 65536, "tail_packing": True},
         "balanced": {"compress": "zstd,level=3", "cluster": 65536, "fragments": True},
         "small": {"compress": "lzma,level=9", "cluster": 1 << 20, "fragments": True},
-        "dax": {"compress": "none", "inline_tail": 0},
+        "dax": {"compress": "none", "inline_tail": 0, "align": 2 << 20},
         "core": {
             "compress": "none",
             "fingerprint": False,

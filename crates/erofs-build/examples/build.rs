@@ -39,6 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     options.fingerprint = number("FINGERPRINT") != Some(0);
     options.dedupe = number("DEDUPE") == Some(1);
     options.chunk = number("CHUNK");
+    options.align = number("ALIGN");
     options.blob = std::env::var_os("BLOB").map(Into::into);
     options.reuse = std::env::var_os("REUSE").map(Into::into).into_iter().collect();
     match std::env::var("ORDER").ok().as_deref() {

@@ -91,8 +91,12 @@ pub(crate) fn build_with(
     if let Some(blob) = &mut blob {
         blob.finish(blob_blocks * block_size)?;
     }
-    output.finish(report.bytes)?;
-    Ok(report)
+    let finished = output.finish(report.bytes);
+    if let (Err(_), Some(path)) = (&finished, &options.blob) {
+        // No image needs the blob. The error says what is wrong, whether or not this works.
+        let _ = std::fs::remove_file(path);
+    }
+    finished.map(|()| report)
 }
 
 /// Reads all sources and puts them together.

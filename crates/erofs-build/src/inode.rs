@@ -96,6 +96,11 @@ impl Shape {
         }
     }
 
+    /// Whether it is so large, and in one piece, that its data should start at a multiple of `align` bytes.
+    pub(crate) fn is_aligned(&self, align: u32) -> bool {
+        self.blocks > 0 && self.size >= align.into() && !self.is_chunked()
+    }
+
     pub(crate) fn is_chunked(&self) -> bool {
         self.layout == DataLayout::ChunkBased
     }

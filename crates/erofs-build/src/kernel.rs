@@ -115,7 +115,7 @@ impl Feature {
     /// What to do without it.
     pub fn remedy(self) -> &'static str {
         match self {
-            Self::ChunkedFile => "store holes as zeros",
+            Self::ChunkedFile => "store holes as zeros, and no chunks",
             Self::SmallBlocks => "use 4096-byte blocks",
             Self::XattrPrefixes => "give no xattr prefixes",
             Self::Fingerprints => "build without fingerprints",

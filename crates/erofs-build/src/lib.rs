@@ -62,8 +62,8 @@ pub use error::{Error, ErrorKind, Result};
 pub use kernel::{Feature, KernelVersion};
 pub use labels::FileContexts;
 pub use options::{
-    BuildOptions, DEFAULT_FINGERPRINT_NAME, DEFAULT_INLINE_PART, DataOrder, IdRange, MAX_CHUNK, Owners, Rule,
-    Times, Whiteouts, XattrPolicy,
+    BuildOptions, DEFAULT_FINGERPRINT_NAME, DEFAULT_INLINE_PART, DataOrder, IdRange, MAX_ALIGN, MAX_CHUNK,
+    Owners, Rule, Times, Whiteouts, XattrPolicy,
 };
 pub use output::Output;
 pub use progress::{Phase, Progress, Silent};

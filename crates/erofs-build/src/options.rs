@@ -34,6 +34,9 @@ pub const DEFAULT_INLINE_PART: u32 = 2;
 /// The largest chunk, in bytes: what a thread holds at once.
 pub const MAX_CHUNK: u32 = 8 << 20;
 
+/// The largest alignment of data, in bytes: that of the largest page.
+pub const MAX_ALIGN: u32 = 1 << 30;
+
 /// Each file is held against all rules.
 const MOST_RULES: usize = 200;
 
@@ -85,6 +88,9 @@ pub struct BuildOptions {
     pub rules: Vec<Rule>,
     /// The order in which contents are stored.
     pub order: DataOrder,
+    /// Start the data of each file of at least so many bytes that is stored as it is, and has no holes, at a multiple
+    /// of them in the image: a power of two from the block size to [`MAX_ALIGN`]. What is smaller goes into the gaps.
+    pub align: Option<u32>,
     /// Store equal contents once: files, and parts of large ones.
     pub dedupe: bool,
     /// Store regular files in chunks of so many bytes, a power of two from the block size to [`MAX_CHUNK`], each
@@ -124,6 +130,7 @@ impl Default for BuildOptions {
             compression: None,
             rules: Vec::new(),
             order: DataOrder::Path,
+            align: None,
             dedupe: false,
             chunk: None,
             blob: None,
@@ -265,6 +272,15 @@ impl BuildOptions {
             {
                 let reason = format!("'{}': fragments can only be compressed in the usual way", rule.pattern);
                 return bad("rule", reason);
+            }
+        }
+        if let Some(align) = self.align {
+            if !align.is_power_of_two() || align < self.block_size || align > MAX_ALIGN {
+                let least = self.block_size;
+                return bad("align", format!("{align} is not a power of two from {least} to {MAX_ALIGN}"));
+            }
+            if self.chunk.is_some() {
+                return bad("align", "chunks lie close together".into());
             }
         }
         if self.devices() > 0 && self.chunk.is_none() {

@@ -67,3 +67,75 @@ fn versions_of_a_file_follow_one_another() {
     let (names, _) = layout(dir.path(), DataOrder::Similar);
     assert_eq!(names, ["a/x", "a/y", "b/x", "b/y", "c/deep/x", "d/deep/x", "d/z"]);
 }
+
+/// The first block and the length of each file in the order of their blocks.
+fn places(dir: &Path, align: u32) -> (Vec<(u64, u64)>, u64) {
+    let options = BuildOptions { align: Some(align), inline_tail: Some(0), ..BuildOptions::default() };
+    let (bytes, report) = built(dir, &options);
+    let image = open(&bytes);
+    assert!(view_image(&image) == view_dir(dir));
+    let root = image.inode(image.root_nid()).unwrap();
+    let mut places: Vec<_> = image
+        .walk(&root)
+        .map(Result::unwrap)
+        .filter(|entry| entry.inode.is_file())
+        .map(|entry| match image.map(&entry.inode, 0).unwrap().place {
+            Place::Raw { offset, .. } => (offset, entry.inode.size),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    places.sort_unstable();
+    (places, report.bytes)
+}
+
+#[test]
+fn large_files_start_where_large_pages_do_and_small_ones_fill_the_gaps() {
+    let dir = tempfile::tempdir().unwrap();
+    let align = 2 << 20;
+    let mut all = 0;
+    let mut put = |name: String, byte: u8, length: u32| {
+        fs::write(dir.path().join(name), vec![byte; length as usize]).unwrap();
+        all += u64::from(length);
+    };
+    for nth in 0..4 {
+        let byte = u8::try_from(nth).unwrap() + b'0';
+        put(format!("{nth} large"), byte, align + 12_345);
+        put(format!("{nth} exact"), byte, align);
+        (0..60).for_each(|small| put(format!("{nth} small {small}"), byte, 30_000));
+    }
+    let (found, bytes) = places(dir.path(), align);
+    assert_eq!(found.len(), 248);
+    for (offset, size) in &found {
+        assert!(*size < u64::from(align) || offset.is_multiple_of(align.into()), "{offset} {size}");
+    }
+    // The large ones leave almost a large page behind, which the small ones fill.
+    assert!(bytes < all + u64::from(align) * 3 / 2, "{bytes} for {all}");
+
+    // Equal files are no reason for gaps.
+    let options = BuildOptions { align: Some(align), dedupe: true, ..BuildOptions::default() };
+    for nth in 0..5 {
+        fs::write(dir.path().join(format!("again {nth}")), vec![b'0'; align as usize + 12_345]).unwrap();
+    }
+    let (image, report) = built(dir.path(), &options);
+    assert!(view_image(&open(&image)) == view_dir(dir.path()));
+    assert!(report.bytes < bytes + u64::from(align), "{} after {bytes}", report.bytes);
+}
+
+#[test]
+fn small_alignments_hold_inside_of_a_batch() {
+    let dir = tempfile::tempdir().unwrap();
+    for nth in 1..40u32 {
+        fs::write(dir.path().join(nth.to_string()), vec![b'x'; (nth * 3000) as usize]).unwrap();
+    }
+    let (found, _) = places(dir.path(), 65536);
+    assert!(found.iter().all(|(offset, size)| *size < 65536 || offset.is_multiple_of(65536)));
+}
+
+#[test]
+fn an_alignment_is_a_power_of_two_and_for_whole_files() {
+    for align in [0, 2048, 5000, 1 << 31] {
+        assert!(BuildOptions { align: Some(align), ..BuildOptions::default() }.check().is_err());
+    }
+    let chunks = BuildOptions { align: Some(2 << 20), chunk: Some(65536), ..BuildOptions::default() };
+    assert!(chunks.check().is_err());
+}

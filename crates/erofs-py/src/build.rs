@@ -13,8 +13,8 @@ use std::thread;
 use std::time::Duration;
 
 use erofs_build::{
-    BuildOptions, Compression, FileContexts, IdRange, KernelVersion, Output, Owners, Phase, Progress, Report,
-    Rule, Sources, Times, Whiteouts, XattrPolicy,
+    BuildOptions, Compression, DataOrder, FileContexts, IdRange, KernelVersion, Output, Owners, Phase,
+    Progress, Report, Rule, Sources, Times, Whiteouts, XattrPolicy,
 };
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
@@ -30,7 +30,7 @@ pub(crate) const PAUSE: Duration = Duration::from_millis(40);
 #[pyo3(signature = (src, image, *, block_size, label, uuid, time, source_date_epoch, all_root, uid_map, gid_map,
     uid_offset, gid_offset, force_uid, force_gid, xattrs, share_xattrs_above, xattr_prefixes, fingerprint,
     target_kernel, exclude, exclude_regex, hard_dereference, file_contexts, whiteouts, holes, inline_tail, compress,
-    fragments, tail_packing, rules, threads, force, progress))]
+    fragments, tail_packing, rules, dedupe, order, align, chunk, blob, reuse, threads, force, progress))]
 #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)] // keyword arguments, each with its name
 pub(crate) fn build<'py>(
     py: Python<'py>,
@@ -64,6 +64,12 @@ pub(crate) fn build<'py>(
     fragments: Option<bool>,
     tail_packing: bool,
     rules: Vec<(String, Option<Choice>)>,
+    dedupe: bool,
+    order: Order,
+    align: Option<u32>,
+    chunk: Option<u32>,
+    blob: Option<PathBuf>,
+    reuse: Vec<PathBuf>,
     threads: Option<usize>,
     force: bool,
     progress: Option<&Bound<'py, PyAny>>,
@@ -91,6 +97,12 @@ pub(crate) fn build<'py>(
         separate_links: hard_dereference,
         file_contexts: file_contexts.map(|(text, name)| FileContexts::parse(&text, &name)).transpose()?,
         holes,
+        order: order.try_into()?,
+        dedupe,
+        align,
+        chunk,
+        blob,
+        reuse,
         threads: threads
             .map(|count| NonZeroUsize::new(count).ok_or_else(|| Failure::value("threads: 0 can't build")))
             .transpose()?,
@@ -150,6 +162,34 @@ pub(crate) enum Fingerprint {
     Wanted(bool),
     /// They do, under this name.
     Named(Vec<u8>),
+}
+
+/// `order=`: a word or paths.
+#[derive(FromPyObject)]
+pub(crate) enum Order {
+    /// An order with a name.
+    Named(String),
+    /// What comes first.
+    Listed(Vec<Vec<u8>>),
+}
+
+impl TryFrom<Order> for DataOrder {
+    type Error = Failure;
+
+    fn try_from(order: Order) -> Result<Self, Failure> {
+        Ok(match order {
+            Order::Listed(paths) => Self::Listed(paths),
+            Order::Named(name) => match name.as_str() {
+                "path" => Self::Path,
+                "similar" => Self::Similar,
+                _ => {
+                    let reason =
+                        format!("order: '{name}' is none; there are path, similar and lists of paths");
+                    return Err(Failure::value(reason));
+                }
+            },
+        })
+    }
 }
 
 fn ranges(given: Vec<(u32, u32, u32)>) -> Vec<IdRange> {
@@ -312,6 +352,8 @@ fn as_dict<'py>(py: Python<'py>, report: &Report) -> Result<Bound<'py, PyDict>, 
         ("metadata_bytes", report.metadata_bytes),
         ("content_bytes", report.content_bytes),
         ("stored_bytes", report.stored_bytes),
+        ("shared_bytes", report.shared_bytes),
+        ("unknown_paths", report.unknown_paths),
         ("fingerprints", report.fingerprints),
         ("excluded", report.excluded),
         ("xattrs_left_out", report.xattrs_left_out),

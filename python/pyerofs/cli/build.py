@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -116,6 +118,33 @@ _ID = click.IntRange(0, 0xFFFFFFFF)
     help="Compress some files otherwise, or not (none); gitignore syntax, the last that matches counts.",
 )
 @click.option(
+    "--dedupe/--no-dedupe",
+    default=None,
+    help="Store equal contents once: files, and parts of large ones.  [default: no]",
+)
+@click.option(
+    "--order",
+    metavar="path|similar|FILE",
+    help="Store contents in order of path, with versions of a file together, or what FILE lists first.",
+)
+@click.option(
+    "--align",
+    type=size,
+    metavar="SIZE",
+    help="Start files of at least SIZE at multiples of it, e.g. 2M for DAX.",
+)
+@click.option(
+    "--chunk", type=size, metavar="SIZE", help="Store files in chunks, each once; plain, at most 8M."
+)
+@click.option("--blob", type=click.Path(), metavar="FILE", help="A new file that gets the chunks.")
+@click.option(
+    "--reuse",
+    type=click.Path(),
+    multiple=True,
+    metavar="BLOB",
+    help="A blob of an earlier build, whose chunks are not stored again; may be repeated.",
+)
+@click.option(
     "--target-kernel",
     metavar="VERSION",
     help="The oldest Linux that has to mount the image.  [default: the oldest longterm kernel that reads the "
@@ -185,7 +214,10 @@ def command(
         progress = BuildBar()
     try:
         report = build(
-            src, sys.stdout.buffer if to_stream else image, progress=progress, **_keywords(options)
+            src,
+            sys.stdout.buffer if to_stream else image,
+            progress=progress,
+            **_keywords(dict(options)),
         )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"{image}: interrupted") from None
@@ -196,6 +228,10 @@ def command(
     if as_json:
         emit_json({**name_fields(image, "image"), **_fields(report)}, out)
     elif not quiet:
+        if report.unknown_paths:
+            count = report.unknown_paths
+            what = "1 path of it names" if count == 1 else f"{count} paths of it name"
+            click.echo(f"{options['order']}: {what} nothing", err=True)
         lines = _lines(image, report, verbose) + (_explained(report) if explain else [])
         (out or sys.stdout).write("".join(f"{line}\n" for line in lines))
 
@@ -229,7 +265,16 @@ def _keywords(options: dict[str, Any]) -> dict[str, Any]:
     lines = [line.rstrip("\n") for file in options.pop("exclude_from") for line in file]
     options["exclude"] = [*lines, *options["exclude"]]
     options["uuid"] = _uuid(options["uuid"])
+    options["order"] = _order(options["order"])
     return options
+
+
+def _order(given: str | None) -> str | list[str] | None:
+    """Read the paths of a list, one a line; the two words are orders themselves."""
+    if given is None or given in ("path", "similar"):
+        return given
+    lines = Path(given).read_bytes().split(b"\n")
+    return [os.fsdecode(line) for line in lines if line]
 
 
 def _uuid(text: str | None) -> Any:
@@ -255,6 +300,10 @@ def _lines(image: str, report: BuildReport, verbose: bool) -> list[str]:
         lines += [
             f"  {report.directories} directories, {report.files} files, {report.hard_links} more links",
             f"  contents {human_size(report.content_bytes)}, stored in {stored}, metadata {metadata}",
+            *(
+                [f"  {human_size(report.shared_bytes)} of contents stored elsewhere already"]
+                * bool(report.shared_bytes)
+            ),
             f"  {report.fingerprints} fingerprints, UUID {report.uuid}",
         ]
     if report.excluded and verbose:

@@ -52,8 +52,10 @@ pub(super) struct Committer<'a> {
 }
 
 /// Where a job's contents go, as far as its items were gone through.
+#[derive(Debug, Default)]
 struct Placing {
-    block_size: u64,
+    /// Where in the image, or in the blob, the contents start.
+    start: u64,
     /// The next byte of the job's content, and where in the image it goes.
     at: u64,
     next: u64,
@@ -62,17 +64,17 @@ struct Placing {
 }
 
 impl Placing {
-    /// Contents that come to `start`; those of which something must lie at a block do so themselves.
-    fn new(block_size: u64, start: u64, is_aligned: bool) -> Self {
-        let next = if is_aligned { start.next_multiple_of(block_size) } else { start };
-        Self { block_size, at: 0, next, edits: Vec::new() }
+    fn new(start: u64) -> Self {
+        Self { start, next: start, ..Self::default() }
     }
 
-    /// Goes on to what starts at `start` of the content; what is before it is padding. How much of that there has
-    /// to be depends on what was dropped.
-    fn go_to(&mut self, start: u64, is_aligned: bool) {
-        let next = if is_aligned { self.next.next_multiple_of(self.block_size) } else { self.next };
-        if start - self.at != next - self.next {
+    /// Goes on to what starts at `start` of the content and has to lie at a multiple of `unit`. What is before it
+    /// is padding; how much of that there has to be depends on what was dropped.
+    fn go_to(&mut self, start: u64, unit: u64) {
+        let next = self.next.next_multiple_of(unit);
+        if start == 0 {
+            self.start = next;
+        } else if start - self.at != next - self.next {
             let zeros = usize::try_from(next - self.next).unwrap_or(0);
             self.edits.push(Edit { bytes: self.at..start, zeros });
         }
@@ -102,6 +104,8 @@ impl Placing {
 /// What is known of a file of which not all parts are there.
 #[derive(Debug, Default)]
 struct Large {
+    /// Where the image ended before it.
+    before: u64,
     /// Where it starts.
     start: u64,
     extents: Vec<Extent>,
@@ -166,12 +170,10 @@ impl<'a> Committer<'a> {
         self.job.options.block_size.into()
     }
 
-    /// Writes contents where the image ends, and says where that was.
-    fn write(&mut self, content: Gathered) -> u64 {
-        if content.is_aligned {
-            self.end = self.end.next_multiple_of(self.block_size());
-        }
-        let start = self.end;
+    /// Writes contents that start at `start`, where the image ends or somewhat behind.
+    fn write(&mut self, start: u64, content: Gathered) {
+        self.content += start - self.end;
+        self.end = start;
         for buffer in content.full.into_iter().chain([content.last]) {
             let length = buffer.len() as u64;
             self.buffers.write(self.end, buffer);
@@ -179,7 +181,16 @@ impl<'a> Committer<'a> {
         }
         self.content += self.end - start;
         self.job.progress.stored(self.end - start);
-        start
+    }
+
+    /// What the place of something has to be a multiple of.
+    fn unit(&self, stored: &Stored, is_first: bool) -> u64 {
+        let Stored::Plain { shape, .. } = stored else { return 1 };
+        match self.job.options.align {
+            Some(align) if is_first && shape.is_aligned(align) => align.into(),
+            _ if shape.blocks > 0 => self.block_size(),
+            _ => 1,
+        }
     }
 
     /// An item, whose contents are the next of its job's, chunks in the blob if there is one.
@@ -192,10 +203,17 @@ impl<'a> Committer<'a> {
         fragments: &[u8],
     ) -> Result<()> {
         let Item { id, stored, digest, is_first, is_last, key, content } = item;
-        let is_aligned = matches!(&stored, Stored::Plain { shape, .. } if shape.blocks > 0);
-        placing.go_to(content.start, is_aligned);
+        let there = match &stored {
+            Stored::Plain { shape, .. } => {
+                self.known.zip(key).and_then(|(known, key)| known.plain(key, shape.blocks))
+            }
+            _ => None,
+        };
+        let before = placing.next;
+        let unit = if there.is_some() { 1 } else { self.unit(&stored, is_first) };
+        placing.go_to(content.start, unit);
         let mut large = if is_first {
-            Large { start: placing.next, ..Large::default() }
+            Large { before, start: placing.next, ..Large::default() }
         } else {
             self.large.take().unwrap_or_default()
         };
@@ -203,17 +221,19 @@ impl<'a> Committer<'a> {
         let mut plain = None;
         match stored {
             Stored::Plain { shape, tail } => {
-                let known = self.known.zip(key);
-                if let Some(there) = known.and_then(|(known, key)| known.plain(key, shape.blocks)) {
-                    // The parts that came before, if there are any, lie where the image ends: they are given back.
-                    self.content -= placing.next - large.start;
+                if let Some(there) = there {
                     placing.drop(content);
-                    (placing.next, self.end) = (large.start, large.start.min(self.end));
+                    if !is_first {
+                        // The parts that came before lie where the image ends: they are given back.
+                        self.content -= self.end - large.before;
+                        self.end = large.before;
+                        *placing = Placing { start: self.end, next: self.end, ..take(placing) };
+                    }
                     large.start = there;
                     self.shared += shape.blocks * self.block_size();
                 } else {
                     placing.keep(&content);
-                    if let Some((known, key)) = known {
+                    if let Some((known, key)) = self.known.zip(key) {
                         known.add_plain(key, large.start, shape.blocks);
                     }
                 }
@@ -375,7 +395,8 @@ impl<'a> Committer<'a> {
             return;
         }
         for (extents, content) in take(&mut self.held) {
-            let base = self.write(content);
+            let base = self.end;
+            self.write(base, content);
             self.packed.extents.extend(extents.iter().map(|extent| extent.moved(base)));
         }
     }
@@ -437,17 +458,16 @@ impl Commit for Committer<'_> {
         match what {
             MadeOf::Packed(extents) => self.held.push((extents, content)),
             MadeOf::Batch { items, tails, fragments } => {
-                let block_size = self.block_size();
-                let mut placing = Placing::new(block_size, self.end, content.is_aligned);
-                let mut in_blob = self.blob.as_ref().map(|blob| Placing::new(block_size, blob.end, true));
+                let mut placing = Placing::new(self.end);
+                let mut in_blob = self.blob.as_ref().map(|blob| Placing::new(blob.end));
                 for item in items {
                     self.item(item, &mut placing, in_blob.as_mut(), &tails, &fragments)?;
                 }
                 if let Some((to, placing)) = self.blob.as_mut().zip(in_blob) {
-                    let Gathered { full, last, .. } = blob.edited(&placing.edits);
+                    let Gathered { full, last } = blob.edited(&placing.edits);
                     full.into_iter().chain([last]).for_each(|bytes| to.write(bytes, &self.buffers));
                 }
-                self.write(content.edited(&placing.edits));
+                self.write(placing.start, content.edited(&placing.edits));
             }
         }
         self.release();

@@ -15,8 +15,6 @@ pub(super) struct Content<'a> {
     last: Vec<u8>,
     /// Bytes of the last buffer that are filled.
     used: usize,
-    /// Something in it counts on lying at a block.
-    is_aligned: bool,
 }
 
 /// What was gathered: full buffers, and the filled part of a last one.
@@ -24,8 +22,6 @@ pub(super) struct Content<'a> {
 pub(super) struct Gathered {
     pub(super) full: Vec<Vec<u8>>,
     pub(super) last: Vec<u8>,
-    /// It has to start at a block.
-    pub(super) is_aligned: bool,
 }
 
 /// Bytes of what was gathered that are replaced by zeros, as many as there are to be.
@@ -41,7 +37,7 @@ impl Gathered {
         if edits.is_empty() {
             return self;
         }
-        let mut kept = Self { full: Vec::new(), last: Vec::new(), is_aligned: self.is_aligned };
+        let mut kept = Self { full: Vec::new(), last: Vec::new() };
         let mut edits = edits.iter().peekable();
         let mut start = 0u64;
         for buffer in self.full.into_iter().chain([self.last]) {
@@ -75,7 +71,7 @@ impl Gathered {
 
 impl<'a> Content<'a> {
     pub(super) fn new(buffers: &'a Buffers, block_size: usize) -> Self {
-        Self { buffers, block_size, full: Vec::new(), last: Vec::new(), used: 0, is_aligned: false }
+        Self { buffers, block_size, full: Vec::new(), last: Vec::new(), used: 0 }
     }
 
     /// Bytes so far.
@@ -148,7 +144,6 @@ impl<'a> Content<'a> {
 
     /// Fills the block that was begun with zeros.
     pub(super) fn pad(&mut self) {
-        self.is_aligned = true;
         // The buffer is a whole number of blocks, so the block's rest is in it.
         let over = self.used % self.block_size;
         if over > 0 {
@@ -158,7 +153,7 @@ impl<'a> Content<'a> {
 
     pub(super) fn gathered(mut self) -> Gathered {
         self.last.truncate(self.used);
-        Gathered { full: self.full, last: self.last, is_aligned: self.is_aligned }
+        Gathered { full: self.full, last: self.last }
     }
 }
 
@@ -178,11 +173,8 @@ mod tests {
             vec![edit(0, 100, 0)],
             vec![edit(20, 80, 5), edit(80, 80, 5), edit(100, 100, 9)],
         ] {
-            let gathered = Gathered {
-                full: vec![all[..40].to_vec(), all[40..70].to_vec()],
-                last: all[70..].to_vec(),
-                is_aligned: false,
-            };
+            let gathered =
+                Gathered { full: vec![all[..40].to_vec(), all[40..70].to_vec()], last: all[70..].to_vec() };
             let mut expected = Vec::new();
             let mut at = 0;
             for Edit { bytes, zeros } in &edits {
@@ -208,7 +200,7 @@ mod tests {
         assert_eq!(content.bytes(), (BUFFER + 8192) as u64);
         content.rewind(BUFFER as u64);
         content.put(&vec![4; 4096]);
-        let Gathered { full, last, .. } = content.gathered();
+        let Gathered { full, last } = content.gathered();
         let bytes: Vec<u8> = full.concat().into_iter().chain(last).collect();
         assert!(bytes.len() == BUFFER + 4096 && bytes[BUFFER] == 4 && bytes[BUFFER - 1] == 1);
     }

@@ -207,12 +207,35 @@ impl Plan {
             }
             self.features.extend(shape.feature());
         }
-        self.unknown_paths = order::arrange(&mut self.order, tree, &options.order);
         self.close_group(&mut zone, 1);
         self.shared_block = zone.block();
         zone.take_blocks((self.areas.shared().len() as u64).div_ceil(block_size));
         self.content_block = zone.block();
+        self.unknown_paths = order::arrange(&mut self.order, tree, &options.order);
+        if let Some(align) = options.align {
+            contents = contents.saturating_add(self.fill_gaps(options, tree, align));
+        }
         Ok(self.content_block.saturating_add(contents).saturating_add(inodes.div_ceil(block_size) + 1))
+    }
+
+    /// Puts what is small into the gaps before files that have to be aligned; returns the most blocks that gaps take.
+    fn fill_gaps(&mut self, options: &BuildOptions, tree: &Tree, align: u32) -> u64 {
+        let unit = u64::from(align / options.block_size);
+        let mut aligned = 0u64;
+        let sizes = self.order.iter().map(|&id| {
+            let shape = Shape::of(options, self, tree, id);
+            let is_plain =
+                matches!(&tree.node(id).kind, Kind::Regular(file) if self.methods.of(id, file).is_none());
+            let is_aligned = is_plain && shape.is_aligned(align);
+            aligned += u64::from(is_aligned);
+            (id, shape.blocks, is_aligned)
+        });
+        let order = order::fill_gaps(sizes, self.content_block, unit);
+        // What others take when they are compressed is not known, so nothing is known about gaps.
+        if self.methods.all().is_empty() {
+            self.order = order;
+        }
+        aligned.saturating_mul(unit)
     }
 
     /// Ends the group of directories if it has `least` bytes.

@@ -1,6 +1,7 @@
 //! The order in which contents are stored.
 
 use std::cmp::Ordering;
+use std::collections::VecDeque;
 
 use crate::options::DataOrder;
 use crate::tree::{Kind, NodeId, ROOT, Tree};
@@ -39,6 +40,41 @@ fn similar(order: &[NodeId], tree: &Tree) -> Vec<NodeId> {
     groups.into_iter().map(|(_, id)| id).collect()
 }
 
+/// Puts off what has to lie at a multiple of `unit` blocks until what follows it has filled the gap before. Nodes
+/// come with their blocks, the first of which is `start`, and whether they have to be aligned.
+pub(super) fn fill_gaps(
+    nodes: impl Iterator<Item = (NodeId, u64, bool)>,
+    start: u64,
+    unit: u64,
+) -> Vec<NodeId> {
+    let mut order = Vec::with_capacity(nodes.size_hint().0);
+    let mut waiting: VecDeque<(NodeId, u64)> = VecDeque::new();
+    let mut end = start;
+    for (id, blocks, is_aligned) in nodes {
+        if is_aligned {
+            waiting.push_back((id, blocks));
+        } else {
+            // One that has waited for long enough.
+            while end + blocks > end.next_multiple_of(unit)
+                && let Some((aligned, length)) = waiting.pop_front()
+            {
+                order.push(aligned);
+                end = end.next_multiple_of(unit) + length;
+            }
+            order.push(id);
+            end += blocks;
+        }
+        while end.is_multiple_of(unit)
+            && let Some((aligned, length)) = waiting.pop_front()
+        {
+            order.push(aligned);
+            end += length;
+        }
+    }
+    order.extend(waiting.into_iter().map(|(id, _)| id));
+    order
+}
+
 /// What is listed comes first, as it is listed; a directory stands for everything below it.
 fn listed(order: &mut Vec<NodeId>, tree: &Tree, paths: &[Vec<u8>]) -> u64 {
     let mut is_taken = vec![false; tree.nodes.len()];
@@ -72,4 +108,18 @@ fn find(tree: &Tree, path: &[u8]) -> Option<NodeId> {
             entries.binary_search_by(|entry| (*entry.name).cmp(name)).ok().map(|nth| entries[nth].node)
         },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaps_are_filled_with_what_follows_and_nothing_is_lost() {
+        let fill = |nodes: &[(NodeId, u64, bool)]| fill_gaps(nodes.iter().copied(), 3, 8);
+        assert_eq!(fill(&[(0, 9, true), (1, 2, false), (2, 3, false), (3, 4, false)]), [1, 2, 0, 3]);
+        assert_eq!(fill(&[(0, 9, true), (1, 100, false), (2, 1, false)]), [0, 1, 2]);
+        assert_eq!(fill(&[(0, 5, false), (1, 8, true), (2, 9, true), (3, 16, true)]), [0, 1, 2, 3]);
+        assert_eq!(fill(&[(0, 0, false), (1, 0, true)]), [0, 1]);
+    }
 }
