@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 SUITE = "sid"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 OLDEST_ACCEPTED = (7, 2)
-MODULES = ("virtio_blk", "erofs", "overlay", "loop", "dm-verity")
+# The last two make a disk of memory that the command line keeps back: `memmap=64M!512M` is /dev/pmem0.
+MODULES = ("virtio_blk", "erofs", "overlay", "loop", "dm-verity", "nd_e820", "nd_pmem")
 # QEMU's default machine has slots for some more.
 MOST_DISKS = 24
 TAIL = 4000
@@ -265,7 +266,7 @@ def find() -> Machine:
         if shutil.which(program) is None:
             raise NoMachineError(f"{program} of the Debian package {package} is not installed")
     try:
-        place = kept("vm", f"{SUITE} {' '.join(MODULES)}\n{INIT}", make)
+        place = kept("machine", f"{SUITE} {' '.join(MODULES)}\n{INIT}", make)
     except NotHereError as error:
         raise NoMachineError(str(error)) from error
     machine = Machine(place / "vmlinuz", (place / "release").read_text(), place / "initramfs")
