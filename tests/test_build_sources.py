@@ -128,6 +128,41 @@ def test_what_a_stream_raises_comes_back_as_it_was(
     assert not target.exists()
 
 
+def test_the_newest_of_several_images_wins(tmp_path: Path, target: Path) -> None:
+    for number in range(3):
+        text = str(number).encode()
+        layer = archive({"same": text, f"own{number}": b"x", "dir/of": text})
+        pyerofs.build(io.BytesIO(layer), tmp_path / str(number))
+    layers = [tmp_path / str(number) for number in range(3)]
+    pyerofs.build(layers, target, compress="lz4")
+    assert files(target) == {
+        "/same": b"2", "/dir/of": b"2", "/own0": b"x", "/own1": b"x", "/own2": b"x",
+    }  # fmt: skip
+
+
+def test_an_image_that_is_damaged_is_an_error_with_its_path(tmp_path: Path, target: Path) -> None:
+    content = io.BytesIO(archive({"a": bytes(range(256)) * 64}))
+    pyerofs.build(content, tmp_path / "bad", compress="zstd", fragments=False)
+    damaged = bytearray((tmp_path / "bad").read_bytes())
+    with pyerofs.open(bytes(damaged)) as image:
+        (extent,) = (image / "a").extents()
+    at = extent.blob_offset or 0
+    damaged[at : at + extent.stored] = bytes(extent.stored)
+    (tmp_path / "bad").write_bytes(damaged)
+    with pytest.raises(pyerofs.CorruptImage, match="bad/a"):
+        pyerofs.build(tmp_path / "bad", target)
+    assert not target.exists()
+
+
+def test_an_open_image_is_a_source_and_a_closed_one_is_not(tmp_path: Path, target: Path) -> None:
+    pyerofs.build(io.BytesIO(archive({"a": b"1"})), tmp_path / "first")
+    with pyerofs.open((tmp_path / "first").read_bytes()) as image:
+        pyerofs.build(image, target)
+    assert files(target) == {"/a": b"1"}
+    with pytest.raises(ValueError, match="closed"):
+        pyerofs.build(image, target, force=True)
+
+
 def test_later_sources_lie_over_earlier_ones(tmp_path: Path, target: Path) -> None:
     base = tmp_path / "base"
     base.mkdir()

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from ._core import BinaryWriter
+    from .image import Image
 
     #: One of the places that a tree comes from.
-    Source = str | os.PathLike[str] | int | BinaryIO
+    Source = str | os.PathLike[str] | int | Image | BinaryIO
 
 __all__ = ["BuildProgress", "BuildReport", "NeededFeature", "build"]
 
@@ -150,15 +151,15 @@ def build(
     force: bool = False,
     progress: Callable[[BuildProgress], object] | None = None,
 ) -> BuildReport:
-    """Build the EROFS image of a directory, an archive, or several of them.
+    """Build the EROFS image of a directory, an archive, another image, or several of them.
 
     The same tree and options give the same bytes on any machine. The image appears under its name whole or
     not at all; Ctrl-C, an error and an exception from ``progress`` leave nothing behind.
 
     Args:
-        src: what the image is made from. A directory or a tar archive (also compressed with gzip, bzip2, xz
-            or Zstandard), by path or descriptor, or a binary stream with a tar archive. A list or tuple of
-            these is merged, later ones over earlier ones.
+        src: what the image is made from. A directory, a tar archive (also compressed with gzip, bzip2, xz or
+            Zstandard) or an EROFS image, by path or descriptor; an open :class:`Image`; a binary stream with
+            a tar archive. A list or tuple of these is merged, later ones over earlier ones.
         image: where the image goes: a path, or a binary stream that is written to in order once the image is
             complete.
         block_size: bytes, a power of two from 512 to 65536. Linux mounts up to its page size.

@@ -87,6 +87,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// An image that is a source can't be read.
+    #[error("{}: {source}", path.display())]
+    Image {
+        /// The file, or the image.
+        path: PathBuf,
+        /// What its reader says.
+        source: erofs_image::Error,
+    },
     /// A hard link leads to nothing.
     #[error("{}: hard link to {}, which the source does not have", path.display(), target.escape_ascii())]
     LinkTarget {
@@ -201,6 +209,11 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Io { .. } => ErrorKind::Io,
+            Self::Image { source, .. } => match source.kind() {
+                erofs_image::ErrorKind::Io => ErrorKind::Io,
+                erofs_image::ErrorKind::Unsupported => ErrorKind::Unsupported,
+                _ => ErrorKind::Source,
+            },
             Self::Changed { .. }
             | Self::Loop { .. }
             | Self::Name { .. }
@@ -226,6 +239,7 @@ impl Error {
         use rustix::io::Errno;
         match self {
             Self::Io { source, .. } => return source.raw_os_error().unwrap_or(Errno::IO.raw_os_error()),
+            Self::Image { source, .. } => return source.errno(),
             Self::Changed { .. } => Errno::STALE,
             Self::Loop { .. } => Errno::LOOP,
             Self::LinkTarget { .. } => Errno::NOENT,
@@ -252,6 +266,7 @@ impl Error {
             | Self::Duplicate { path }
             | Self::NotADirectory { path, .. }
             | Self::Archive { path, .. }
+            | Self::Image { path, .. }
             | Self::LinkTarget { path, .. }
             | Self::Symlink { path, .. }
             | Self::FileType { path, .. }

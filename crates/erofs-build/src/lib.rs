@@ -30,6 +30,7 @@ mod compress;
 mod directories;
 mod error;
 mod excludes;
+mod image;
 mod inode;
 mod kernel;
 mod labels;
@@ -59,6 +60,7 @@ mod wide_tests;
 pub use build::build;
 pub use compress::{Compression, CompressionAlgorithm};
 pub use error::{Error, ErrorKind, Result};
+pub use image::ImageSource;
 pub use kernel::{Feature, KernelVersion};
 pub use labels::FileContexts;
 pub use options::{

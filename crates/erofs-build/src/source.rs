@@ -3,12 +3,15 @@
 use std::fmt::Debug;
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 
+use erofs_format::superblock::{SUPER_MAGIC_V1, SUPER_OFFSET};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use crate::error::{Error, Result};
 use crate::excludes::Excludes;
+use crate::image::ImageSource;
 use crate::layer::Layer;
 use crate::options::BuildOptions;
 use crate::progress::Progress;
@@ -75,7 +78,7 @@ impl Sources {
         self.list.extend(source.into().list);
     }
 
-    /// What is at `path`: a directory, or else a tar archive.
+    /// What is at `path`: a directory, an EROFS image, or else a tar archive.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         Self::from_file(open_to_read(path)?, path)
@@ -88,7 +91,15 @@ impl Sources {
         if known.is_dir() {
             return Ok(DirSource::from_fd(file.into(), path).into());
         }
-        Ok(TarSource::from_file(file, path).into())
+        let mut magic = [0; 4];
+        let is_image = (known.is_file() || known.file_type().is_block_device())
+            && file.read_exact_at(&mut magic, SUPER_OFFSET).is_ok()
+            && u32::from_le_bytes(magic) == SUPER_MAGIC_V1;
+        Ok(if is_image {
+            ImageSource::from_file(file, path)?.into()
+        } else {
+            TarSource::from_file(file, path).into()
+        })
     }
 
     pub(crate) fn of(source: impl Source + 'static) -> Self {

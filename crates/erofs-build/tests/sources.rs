@@ -2,9 +2,12 @@
 
 mod common;
 
-use common::View;
+use std::fs;
+use std::sync::Arc;
+
 use common::archives::{archive, build_from, file, header, stream, view};
-use erofs_build::{BuildOptions, ErrorKind, Sources, TarSource, Whiteouts};
+use common::{View, built, corner_cases, open, view_image};
+use erofs_build::{BuildOptions, Error, ErrorKind, ImageSource, Sources, TarSource, Whiteouts};
 
 fn layers() -> Sources {
     let base = archive(&[
@@ -52,6 +55,30 @@ fn whiteouts_hide_what_lies_below_and_the_newest_wins() {
 }
 
 #[test]
+fn whiteouts_can_be_kept_for_overlayfs() {
+    let options = BuildOptions { whiteouts: Whiteouts::Overlay, ..BuildOptions::default() };
+    let seen = view(layers(), &options);
+    assert_eq!(seen[&b"etc/c"[..]].mode, 0o20000);
+    assert_eq!(seen[&b"etc/c"[..]].content, [0; 4]);
+    assert_eq!(seen[&b"usr"[..]].xattrs[&b"trusted.overlay.opaque"[..]], b"y");
+    assert_eq!(seen[&b"opt"[..]].xattrs[&b"trusted.overlay.opaque"[..]], b"y");
+    assert!(!seen[&b"etc"[..]].xattrs.contains_key(&b"trusted.overlay.opaque"[..]));
+    // What was kept is understood again.
+    let mut sources = Sources::new();
+    sources.push(stream(&archive(&[file("etc/c", b"c"), file("usr/old", b"old")])));
+    let image = build_from(layers(), &options).unwrap();
+    let image = erofs_image::Image::open(
+        Arc::new(erofs_image::MemorySource::new(image)),
+        erofs_image::OpenOptions::default(),
+    );
+    sources.push(ImageSource::new(Arc::new(image.unwrap()), "layer.erofs"));
+    let apply = BuildOptions { whiteouts: Whiteouts::Apply, ..BuildOptions::default() };
+    let seen = view(sources, &apply);
+    assert!(!seen.contains_key(&b"etc/c"[..]) && !seen.contains_key(&b"usr/old"[..]));
+    assert!(seen[&b"usr"[..]].xattrs.is_empty());
+}
+
+#[test]
 fn an_entry_below_what_an_older_source_says_is_no_directory_is_refused() {
     let mut sources = Sources::new();
     sources.push(stream(&archive(&[header("lib", b'2', 0, "usr/lib").to_vec()])));
@@ -61,6 +88,34 @@ fn an_entry_below_what_an_older_source_says_is_no_directory_is_refused() {
         error.to_string(),
         "stream.tar/lib: is no directory, but over.tar/lib lies over it and has entries"
     );
+}
+
+#[test]
+fn an_image_is_built_anew_from_an_image_with_other_options() {
+    let dir = tempfile::tempdir().unwrap();
+    let tree = dir.path().join("tree");
+    fs::create_dir(&tree).unwrap();
+    corner_cases(&tree);
+    let plain = BuildOptions::default();
+    let expected = built(&tree, &plain).0;
+    for compression in [None, Some(erofs_build::Compression::new(erofs_build::CompressionAlgorithm::Lz4))] {
+        let path = dir.path().join("first.erofs");
+        fs::write(&path, built(&tree, &BuildOptions { compression, block_size: 8192, ..plain.clone() }).0)
+            .unwrap();
+        let again = build_from(Sources::open(&path).unwrap(), &plain).unwrap();
+        assert!(view_image(&open(&again)) == view_image(&open(&expected)));
+    }
+}
+
+#[test]
+fn a_damaged_image_is_named_by_path() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bad.erofs");
+    let mut bytes = build_from(stream(&archive(&[])), &BuildOptions::default()).unwrap();
+    bytes[1024 + 14] ^= 0xff;
+    fs::write(&path, bytes).unwrap();
+    let error = Sources::open(&path).unwrap_err();
+    assert!(matches!(&error, Error::Image { path: named, .. } if *named == path), "{error}");
 }
 
 #[test]

@@ -238,6 +238,7 @@ impl From<erofs_build::Error> for Failure {
             Error::Exists { .. } => {
                 Self::new(Class::Os, errno, "exists already").remedy("--force or force=True replaces it")
             }
+            Error::Image { source, .. } => Self::from(source),
             Error::Archive { .. } => {
                 Self::new(Class::Source, errno, without_path(error.to_string(), path.as_deref()))
                     .remedy("make or fetch the archive again; nothing was built from it")

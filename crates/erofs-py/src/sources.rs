@@ -4,11 +4,12 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
 
-use erofs_build::{Sources, TarSource};
+use erofs_build::{ImageSource, Sources, TarSource};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 
 use crate::errors::Failure;
+use crate::image::Image;
 
 /// One source: its kind, what it is, and what messages call it.
 #[derive(FromPyObject)]
@@ -26,6 +27,10 @@ pub(crate) fn open(py: Python<'_>, given: Vec<Given<'_>>) -> Result<Sources, Fai
             "descriptor" => {
                 let fd = erofs_sys::fd::duplicate(value.extract()?).map_err(io::Error::from)?;
                 sources.push(py.detach(|| Sources::from_file(File::from(fd), name))?);
+            }
+            "image" => {
+                let image = value.cast::<Image>().map_err(PyErr::from)?.get().handle()?.image()?;
+                sources.push(ImageSource::new(image, name));
             }
             _ => sources.push(TarSource::from_stream(Stream(value.unbind()), name)),
         }

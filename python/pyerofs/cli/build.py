@@ -1,4 +1,4 @@
-"""``pyerofs build``: an image from directories and archives."""
+"""``pyerofs build``: an image from directories, archives and other images."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Build an image of SRC: a directory or a tar archive, compressed or not.
+    """Build an image of SRC: a directory, a tar archive, compressed or not, or another image.
 
     Several SRC are merged, later ones over earlier ones; "-" is standard input.
 

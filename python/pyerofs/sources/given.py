@@ -20,6 +20,8 @@ def plain_sources(given: Any) -> list[tuple[str, Any, str]]:
 
 
 def _plain(source: Any) -> tuple[str, Any, str]:
+    from ..image import Image
+
     match source:
         case bool():
             pass
@@ -27,8 +29,12 @@ def _plain(source: Any) -> tuple[str, Any, str]:
             return "descriptor", source, "<stdin>" if source == 0 else f"<descriptor {source}>"
         case str() | os.PathLike():
             return "path", os.fspath(source), os.fspath(source)
+        case Image():
+            return "image", source.core, source.name
         case bytes() | bytearray() | memoryview():
-            raise TypeError("bytes are no source; io.BytesIO() makes an archive of them")
+            raise TypeError(
+                "bytes are no source; io.BytesIO() makes an archive of them, pyerofs.open() an image"
+            )
     if hasattr(source, "read"):
         name = getattr(source, "name", None)
         return "stream", source, name if isinstance(name, str) else "<stream>"
