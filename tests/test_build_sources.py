@@ -1,4 +1,4 @@
-"""Images from archives, and from several sources."""
+"""Images from archives, other images, several of them, and entries that Python makes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 import pyerofs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from ordinary_user import OrdinaryUser
@@ -178,8 +178,103 @@ def test_later_sources_lie_over_earlier_ones(tmp_path: Path, target: Path) -> No
     assert set(files(target)) == {"/kept", "/gone", "/kept2", "/.wh.gone"}
 
 
-@pytest.mark.parametrize("source", [b"bytes", 1.5, [b"x"], ["no/such/file"], []])
+def test_entries_come_from_a_generator_with_everything_that_they_can_say(
+    tmp_path: Path, target: Path
+) -> None:
+    content = tmp_path / "content"
+    content.write_bytes(b"0123456789")
+    with content.open("rb") as file:
+        entries = (
+            entry
+            for entry in [
+                pyerofs.SourceEntry(path="/", type="directory", mode=0o700),
+                pyerofs.SourceEntry(
+                    path="d/bytes", content=b"bytes", mode=0o600, uid=5, gid=6, mtime_ns=7_000_000_008,
+                    xattrs={"user.x": b"\0"},
+                ),
+                pyerofs.SourceEntry(path="whole", content=content),
+                pyerofs.SourceEntry(path="part", content=(file, 2, 3)),
+                pyerofs.SourceEntry(path="early", type="link", target="d/bytes"),
+                pyerofs.SourceEntry(path="link", type="symlink", target="whole"),
+                pyerofs.SourceEntry(path="null", type="char", rdev=(1, 3)),
+                pyerofs.SourceEntry(path="pipe", type="fifo"),
+            ]
+        )  # fmt: skip
+        pyerofs.build(entries, target)
+    with pyerofs.open(target) as image:
+        assert (image / "part").read_bytes() == b"234"
+        assert (image / "whole").read_bytes() == b"0123456789"
+        assert (image / "link").readlink() == "whole" or str((image / "link").readlink()) == "whole"
+        stat = (image / "early").stat()
+        assert (stat.st_uid, stat.st_gid, stat.st_mtime_ns, stat.st_nlink) == (5, 6, 7_000_000_008, 2)
+        assert (image / "d/bytes").extended_attributes()["user.x"] == b"\0"
+        assert image.root.stat().st_mode & 0o7777 == 0o700
+
+
+def test_a_mapping_of_entries_goes_by_its_keys(target: Path) -> None:
+    pyerofs.build({"here": pyerofs.SourceEntry(path="there", content=b"1")}, target)
+    assert files(target) == {"/here": b"1"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"type": "door"},
+        {"mode": 0o10000},
+        {"uid": -1},
+        {"gid": 2**32},
+        {"mtime_ns": 2**63 * 10**9},
+        {"type": "char", "rdev": (-1, 0)},
+    ],
+)
+def test_an_entry_that_no_file_can_be_is_refused_where_it_is_made(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="'x': "):
+        pyerofs.SourceEntry(path="x", **wrong)  # type: ignore[arg-type]
+
+
+def test_a_generator_may_close_its_files_when_it_goes_on(tmp_path: Path, target: Path) -> None:
+    def entries() -> Iterator[pyerofs.SourceEntry]:
+        for number in range(5):
+            with (tmp_path / str(number)).open("w+b") as file:
+                file.write(b"%d and more" % number)
+                file.flush()
+                yield pyerofs.SourceEntry(path=str(number), content=(file, 0, 5))
+
+    pyerofs.build(entries(), target)
+    assert files(target) == {f"/{number}": b"%d and" % number for number in range(5)}
+
+
+def test_what_a_generator_raises_comes_back_as_it_was(target: Path) -> None:
+    def entries() -> Iterator[pyerofs.SourceEntry]:
+        yield pyerofs.SourceEntry(path="x")
+        raise ZeroDivisionError("mine")
+
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        pyerofs.build(entries(), target)
+    assert not target.exists()
+
+
+def test_a_part_that_a_file_does_not_have_is_an_error(tmp_path: Path, target: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    with (tmp_path / "file").open("rb") as file:
+        for part, error in (
+            ((file, 3, 3), OSError),
+            ((file, -1, 3), ValueError),
+            ((file, 0, 2**63), ValueError),
+        ):
+            with pytest.raises(error):
+                pyerofs.build([pyerofs.SourceEntry(path="x", content=part)], target)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("source", [b"bytes", 1.5, [b"x"], ["no/such/file"], iter(["text"]), []])
 def test_what_is_no_source_is_refused(source: object, target: Path) -> None:
     with pytest.raises((TypeError, ValueError, FileNotFoundError)):
         pyerofs.build(source, target)  # type: ignore[arg-type]
     assert not target.exists()
+
+
+@pytest.mark.parametrize("path", ["../up", "a/../b", "n" * 256, "p/" * 2100 + "x"])
+def test_paths_that_no_tree_has_are_refused(path: str, target: Path) -> None:
+    with pytest.raises(pyerofs.ErofsError):
+        pyerofs.build({path: b""}, target)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from . import errors as errors
+    from . import sources as sources
     from ._core import __version__ as __version__
     from .builder import BuildReport as BuildReport
     from .builder import build as build
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from .mounting.handle import Mount as Mount
     from .mounting.mounter import mount as mount
     from .mounting.probe import probe as probe
+    from .sources.entry import SourceEntry as SourceEntry
 
 #: Public name -> the module of this package that holds it. Add a name here and above.
 _HOMES = {
@@ -65,16 +67,17 @@ _HOMES = {
     "Mount": "mounting.handle",
     "mount": "mounting.mounter",
     "probe": "mounting.probe",
+    "SourceEntry": "sources.entry",
 }
 
-__all__ = sorted(["errors", *_HOMES])  # noqa: PLE0605
+__all__ = sorted(["errors", "sources", *_HOMES])  # noqa: PLE0605
 
 
 def __getattr__(name: str) -> Any:
     from importlib import import_module
 
-    if name == "errors":
-        return import_module(".errors", __name__)
+    if name in ("errors", "sources"):
+        return import_module(f".{name}", __name__)
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

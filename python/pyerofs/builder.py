@@ -10,15 +10,26 @@ from . import _core
 from .compression import PRESETS, Compression
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import BinaryIO
     from uuid import UUID
 
     from ._core import BinaryWriter
     from .image import Image
+    from .sources import SourceEntry
 
     #: One of the places that a tree comes from.
-    Source = str | os.PathLike[str] | int | Image | BinaryIO
+    Source = (
+        str
+        | os.PathLike[str]
+        | int
+        | Image
+        | BinaryIO
+        | Mapping[str, bytes | str | os.PathLike[str] | SourceEntry | None]
+        | Iterator[SourceEntry]
+    )
+    #: Several of them, or entries that are one.
+    Sources = Sequence[Source | SourceEntry | Sequence[SourceEntry]]
 
 __all__ = ["BuildProgress", "BuildReport", "NeededFeature", "build"]
 
@@ -108,7 +119,7 @@ class BuildReport:
 
 
 def build(
-    src: Source | Sequence[Source],
+    src: Source | Sources,
     image: str | os.PathLike[str] | BinaryWriter,
     *,
     block_size: int = 4096,
@@ -159,7 +170,9 @@ def build(
     Args:
         src: what the image is made from. A directory, a tar archive (also compressed with gzip, bzip2, xz or
             Zstandard) or an EROFS image, by path or descriptor; an open :class:`Image`; a binary stream with
-            a tar archive. A list or tuple of these is merged, later ones over earlier ones.
+            a tar archive; a mapping of paths to contents (``bytes``, ``str``, ``os.PathLike``; ``None`` is a
+            directory) or to :class:`SourceEntry`; an iterable of :class:`SourceEntry`. A list or tuple of
+            these is merged, later ones over earlier ones.
         image: where the image goes: a path, or a binary stream that is written to in order once the image is
             complete.
         block_size: bytes, a power of two from 512 to 65536. Linux mounts up to its page size.

@@ -28,6 +28,7 @@ mod assemble;
 mod build;
 mod compress;
 mod directories;
+mod entries;
 mod error;
 mod excludes;
 mod image;
@@ -59,6 +60,7 @@ mod wide_tests;
 
 pub use build::build;
 pub use compress::{Compression, CompressionAlgorithm};
+pub use entries::{Bytes, EntriesSource, SourceEntry, SourceKind};
 pub use error::{Error, ErrorKind, Result};
 pub use image::ImageSource;
 pub use kernel::{Feature, KernelVersion};

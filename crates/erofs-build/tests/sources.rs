@@ -3,11 +3,15 @@
 mod common;
 
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
 use common::archives::{archive, build_from, file, header, stream, view};
 use common::{View, built, corner_cases, open, view_image};
-use erofs_build::{BuildOptions, Error, ErrorKind, ImageSource, Sources, TarSource, Whiteouts};
+use erofs_build::{
+    BuildOptions, DirSource, EntriesSource, Error, ErrorKind, ImageSource, SourceEntry, SourceKind, Sources,
+    TarSource, Whiteouts, XattrPolicy,
+};
 
 fn layers() -> Sources {
     let base = archive(&[
@@ -116,6 +120,67 @@ fn a_damaged_image_is_named_by_path() {
     fs::write(&path, bytes).unwrap();
     let error = Sources::open(&path).unwrap_err();
     assert!(matches!(&error, Error::Image { path: named, .. } if *named == path), "{error}");
+}
+
+#[test]
+fn entries_and_filters_and_policies_are_the_same_for_every_source() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("tree")).unwrap();
+    fs::write(dir.path().join("tree/from.pyc"), b"x").unwrap();
+    fs::write(dir.path().join("content"), b"0123456789").unwrap();
+    let entry = |path: &str, kind| SourceEntry {
+        path: path.into(),
+        kind,
+        mode: 0o640,
+        uid: 1000,
+        gid: 1000,
+        mtime: (77, 5),
+        xattrs: vec![(b"user.a".to_vec(), b"1".to_vec()), (b"trusted.b".to_vec(), b"2".to_vec())],
+    };
+    let content = dir.path().join("content");
+    let part = SourceKind::Part { file: Arc::new(fs::File::open(&content).unwrap()), offset: 3, size: 4 };
+    let entries = vec![
+        entry("bytes", SourceKind::Bytes(Arc::new(b"in memory"))),
+        entry("d/file", SourceKind::File(content)),
+        entry("part", part),
+        entry("d/link", SourceKind::HardLink(b"bytes".to_vec())),
+        entry("cache/x.pyc", SourceKind::Fifo),
+        entry("tty", SourceKind::CharDevice { major: 5, minor: 300 }),
+        entry("sym", SourceKind::Symlink(b"d".to_vec())),
+    ];
+    let mut sources = Sources::new();
+    sources.push(DirSource::open(dir.path().join("tree")).unwrap());
+    sources.push(stream(&archive(&[file("tar.pyc", b""), file("tar", b"tar")])));
+    sources.push(EntriesSource::new(entries, "entries"));
+    let mut options = BuildOptions { excludes: vec!["*.pyc".into()], ..BuildOptions::default() };
+    options.owners.force_uid = Some(5);
+    options.times.all = Some(9);
+    options.xattrs = XattrPolicy::Patterns(vec!["trusted.*".into()]);
+    options.fingerprint = false;
+    let seen = view(sources, &options);
+    assert_eq!(
+        files(&seen)[..5],
+        ["bytes=in memory", "d/file=0123456789", "d/link=in memory", "part=3456", "sym=d"]
+    );
+    assert!(seen.values().all(|seen| seen.owner.0 == 5 && seen.mtime == (9, 0)));
+    assert!(!seen.keys().any(|path| path.ends_with(b".pyc")));
+    assert_eq!(seen[&b"bytes"[..]].xattrs.len(), 1);
+    assert_eq!(seen[&b"bytes"[..]].nlink, 2);
+}
+
+#[test]
+fn a_file_that_an_entry_names_and_that_is_not_there_is_named() {
+    let entry = SourceEntry {
+        path: b"a".to_vec(),
+        kind: SourceKind::File("/nowhere/at/all".into()),
+        mode: 0,
+        uid: 0,
+        gid: 0,
+        mtime: (0, 0),
+        xattrs: Vec::new(),
+    };
+    let error = build_from(EntriesSource::new(vec![entry], "entries"), &BuildOptions::default()).unwrap_err();
+    assert!(matches!(&error, Error::Io { path, .. } if path == Path::new("/nowhere/at/all")), "{error}");
 }
 
 #[test]

@@ -1,10 +1,13 @@
 //! What Python hands over as sources of a build.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use erofs_build::{ImageSource, Sources, TarSource};
+use erofs_build::{EntriesSource, ImageSource, SourceEntry, SourceKind, Sources, TarSource};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 
@@ -14,6 +17,9 @@ use crate::image::Image;
 /// One source: its kind, what it is, and what messages call it.
 #[derive(FromPyObject)]
 pub(crate) struct Given<'py>(String, Bound<'py, PyAny>, PathBuf);
+
+/// Path, kind, what the kind needs, mode, owner, group, time, and xattrs, as `pyerofs.sources` makes them.
+type Item<'py> = (Vec<u8>, String, Bound<'py, PyAny>, u32, u32, u32, (i64, u32), Vec<(Vec<u8>, Vec<u8>)>);
 
 /// Opens all of them.
 pub(crate) fn open(py: Python<'_>, given: Vec<Given<'_>>) -> Result<Sources, Failure> {
@@ -32,10 +38,55 @@ pub(crate) fn open(py: Python<'_>, given: Vec<Given<'_>>) -> Result<Sources, Fai
                 let image = value.cast::<Image>().map_err(PyErr::from)?.get().handle()?.image()?;
                 sources.push(ImageSource::new(image, name));
             }
-            _ => sources.push(TarSource::from_stream(Stream(value.unbind()), name)),
+            "stream" => sources.push(TarSource::from_stream(Stream(value.unbind()), name)),
+            _ => {
+                let mut files = HashMap::new();
+                let mut entries = Vec::new();
+                for item in value.try_iter()? {
+                    entries.push(entry(item?.extract()?, &mut files)?);
+                }
+                sources.push(EntriesSource::new(entries, name));
+            }
         }
     }
     Ok(sources)
+}
+
+/// Makes an entry. `files` keeps a descriptor of each file that entries are parts of, by device and inode: who
+/// made the entry may close his, and get the same number again.
+fn entry(
+    (path, kind, what, mode, uid, gid, mtime, xattrs): Item<'_>,
+    files: &mut HashMap<(u64, u64), Arc<File>>,
+) -> Result<SourceEntry, Failure> {
+    let kind = match kind.as_str() {
+        "directory" => SourceKind::Directory,
+        "bytes" => {
+            let bytes: PyBackedBytes = what.extract().map_err(PyErr::from)?;
+            SourceKind::Bytes(Arc::new(bytes))
+        }
+        "path" => SourceKind::File(what.extract()?),
+        "part" => {
+            let (fd, offset, size) = what.extract()?;
+            let file = File::from(erofs_sys::fd::duplicate(fd).map_err(io::Error::from)?);
+            let known = file.metadata()?;
+            let file = files.entry((known.dev(), known.ino())).or_insert_with(|| Arc::new(file));
+            SourceKind::Part { file: Arc::clone(file), offset, size }
+        }
+        "symlink" => SourceKind::Symlink(what.extract()?),
+        "link" => SourceKind::HardLink(what.extract()?),
+        "char" => {
+            let (major, minor) = what.extract()?;
+            SourceKind::CharDevice { major, minor }
+        }
+        "block" => {
+            let (major, minor) = what.extract()?;
+            SourceKind::BlockDevice { major, minor }
+        }
+        "fifo" => SourceKind::Fifo,
+        "socket" => SourceKind::Socket,
+        other => return Err(Failure::value(format!("there is no type of entry {other:?}"))),
+    };
+    Ok(SourceEntry { path, kind, mode, uid, gid, mtime, xattrs })
 }
 
 /// A Python object with `read(size)`.

@@ -1,1 +1,5 @@
-"""What images are built from."""
+"""What images are built from besides paths: entries made in memory."""
+
+from .entry import SourceEntry
+
+__all__ = ["SourceEntry"]

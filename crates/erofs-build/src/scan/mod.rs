@@ -22,6 +22,8 @@ use crate::error::{Error, Result};
 use crate::layer::{Found, Layer, Listing, TOP};
 use crate::source::{DirSource, ScanJob};
 use dir::{DirNode, KeptFd};
+pub(crate) use entry::stamp;
+
 use entry::Reader;
 
 /// Reads everything below `source` that the options do not leave out.
