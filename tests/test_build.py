@@ -385,6 +385,7 @@ def test_a_dash_is_standard_output(tree: Path, target: Path) -> None:
         ["tree"],
         ["-", "-", "c"],
         ["a", "--whiteouts", "b", "c"],
+        ["a", "--contents", "b", "c"],
         ["-b", "many", "a", "b"],
         ["-b", "1000", "a", "b"],
         ["-U", "x", "a", "b"],

@@ -7,6 +7,7 @@ python tools/reference.py --check   fail where a page is not what the code says
 from __future__ import annotations
 
 import inspect
+import operator
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,7 +58,7 @@ def members(value: type) -> Iterator[tuple[str, object]]:
 
 def documented(name: str) -> Iterator[str]:
     """A public name: signature, docstring and, for a class, its members."""
-    value = getattr(pyerofs, name)
+    value = operator.attrgetter(name)(pyerofs)
     if inspect.ismodule(value) or not (inspect.isclass(value) or callable(value)):
         return
     yield f"## {name}\n\n```text\n{signature(value, f'pyerofs.{name}')}\n```\n\n{block(value)}"
@@ -85,6 +86,7 @@ def block(value: object) -> str:
 def pages() -> dict[str, str]:
     """The text of each page, by its name."""
     names = [name for name in pyerofs.__all__ if not name.startswith("_")]
+    names += ["sources.composefs_dump", "sources.mtree"]
     return {
         "cli.md": f"{NOTE}\n# Commands\n\n" + "\n".join(commands(cli, "pyerofs")),
         "python.md": f"{NOTE}\n# Python\n\n"

@@ -176,6 +176,14 @@ _ID = click.IntRange(0, 0xFFFFFFFF)
     "overlayfs' form (overlay), or take the marks for files.  [default: apply if there are several SRC]",
 )
 @click.option(
+    "--manifest",
+    type=click.Choice(["composefs-dump", "mtree"]),
+    help="Each SRC is a list of files in this format.",
+)
+@click.option(
+    "--contents", type=click.Path(file_okay=False), metavar="DIR", help="Where files of a manifest are."
+)
+@click.option(
     "--inline-tail", type=size, metavar="BYTES", help="Longest tail of a file to keep beside its inode."
 )
 @click.option(
@@ -203,7 +211,7 @@ def command(
     from ..builder import build
 
     names, image = _sources_and_image(names, output)
-    src = _opened(names)
+    src = _opened(names, options.pop("manifest"), options.pop("contents"))
     to_stream = image == "-"
     if to_stream and sys.stdout.isatty():
         raise click.UsageError("an image is not written to a terminal")
@@ -244,13 +252,20 @@ def _sources_and_image(names: tuple[str, ...], output: str | None) -> tuple[tupl
     return names, output
 
 
-def _opened(names: tuple[str, ...]) -> list[Any]:
+def _opened(names: tuple[str, ...], manifest: str | None, contents: str | None) -> list[Any]:
     """Turn what the command line calls sources into those of pyerofs.build()."""
+    from .. import sources
+
+    if contents is not None and manifest is None:
+        raise click.UsageError("--contents goes with --manifest")
     if names.count("-") > 1:
         raise click.UsageError("standard input can't be read twice")
     if "-" in names and sys.stdin.isatty():
         raise click.UsageError("a source is not read from a terminal")
-    return [sys.stdin.fileno() if name == "-" else name for name in names]
+    if manifest is None:
+        return [sys.stdin.fileno() if name == "-" else name for name in names]
+    parse = {"composefs-dump": sources.composefs_dump, "mtree": sources.mtree}[manifest]
+    return [parse(sys.stdin.buffer if name == "-" else name, contents=contents) for name in names]
 
 
 def _keywords(options: dict[str, Any]) -> dict[str, Any]:
