@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +21,7 @@ import pyerofs
 from pyerofs.cli import app
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from ordinary_user import OrdinaryUser
 
@@ -142,6 +147,132 @@ def test_a_killed_build_leaves_nothing_or_all(tmp_path: Path, target: Path, dela
             assert all(entry.read_bytes() for entry in image.root.scan() if entry.is_file())
         target.unlink()
     assert list(target.parent.iterdir()) == []
+
+
+@pytest.fixture
+def forbidding(user: OrdinaryUser) -> Iterator[Path]:
+    """A place of the user's: a tree with a file and a directory that it may not read, and room for output."""
+    place = Path(tempfile.mkdtemp(dir=user.home))
+    place.chmod(0o777)
+    script = """
+        mkdir -p tree/dir/forbidden tree/dir/kept out
+        seq 99999 >tree/dir/first; seq 9999 >tree/secret; seq 999 >tree/visible; touch tree/empty
+        seq 99 >tree/dir/forbidden/x; ln tree/visible tree/dir/link; ln tree/secret tree/dir/secret-too
+        chmod 0 tree/secret tree/empty tree/dir/forbidden
+    """
+    user.run(["sh", "-ec", script], cwd=place, check=True)
+    yield place
+    user.run(["chmod", "700", "tree/dir/forbidden"], cwd=place, check=True)
+    shutil.rmtree(place)
+
+
+@pytest.mark.parametrize("options", [[], ["-z", "zstd"], ["-z", "lz4", "--dedupe"], ["--chunk", "64k"]])
+def test_keep_going_leaves_out_what_can_not_be_read_and_says_so(
+    user: OrdinaryUser, forbidding: Path, options: list[str]
+) -> None:
+    words: list[str | Path] = [user.python, "-m", "pyerofs", "build", *options]
+    failed = user.run([*words, "tree", "out/image"], cwd=forbidding, capture_output=True, text=True)
+    assert failed.returncode == 1
+    assert "Permission denied" in failed.stderr
+    assert os.listdir(forbidding / "out") == []
+
+    words += ["--exclude", "secret*", "--exclude", "/dir/forbidden"]
+    user.run([*words, "tree", "out/without"], cwd=forbidding, check=True)
+    words = [*words[:-4], "--keep-going", "--json"]
+    done = user.run([*words, "tree", "out/image"], cwd=forbidding, capture_output=True, text=True)
+    assert done.returncode == 1
+    refused = "can't open: Permission denied"
+    names = ["tree/dir/forbidden", "tree/dir/secret-too", "tree/secret"]
+    assert done.stderr == "".join(f"pyerofs: {name}: {refused}; left out\n" for name in names)
+    made = json.loads(done.stdout)
+    assert made["skipped"] == [{"path": name, "reason": refused} for name in names]
+    # An empty file has nothing that would have to be read.
+    assert (made["files"], made["hard_links"], made["excluded"]) == (3, 1, 0)
+    assert (forbidding / "out/image").read_bytes() == (forbidding / "out/without").read_bytes()
+
+
+def test_keep_going_without_a_reason_is_no_failure(tmp_path: Path, target: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/file").write_text("readable")
+    assert app.run(["build", "--keep-going", str(tmp_path / "tree"), str(target)]) == 0
+    assert pyerofs.build(tmp_path / "tree", target, keep_going=True, force=True).skipped == ()
+
+
+def test_keep_going_is_no_excuse_for_a_source_that_can_not_be_listed(
+    user: OrdinaryUser, forbidding: Path
+) -> None:
+    script = "import pyerofs; pyerofs.build('tree/dir/forbidden', 'out/image', keep_going=True)"
+    done = user.run([user.python, "-c", script], cwd=forbidding, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "PermissionError: [Errno 13] can't open: Permission denied: 'tree/dir/forbidden'" in done.stderr
+    assert os.listdir(forbidding / "out") == []
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Path:
+    """A tree that one thread compresses for a while."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for number in range(40):
+        (tree / str(number)).write_bytes(os.urandom(1 << 18) * 4)
+    return tree
+
+
+def wait_for_output(process: subprocess.Popen[str], directory: Path, count: int) -> None:
+    """Wait until a build has opened so many files in a directory; they have no names."""
+    descriptors = Path(f"/proc/{process.pid}/fd")
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            opened = [os.readlink(descriptor) for descriptor in descriptors.iterdir()]
+            if sum(name.startswith(f"{directory}/") for name in opened) >= count:
+                return
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize("options", [["-z", "lzma,level=9"], ["--chunk", "4k", "--blob", "BLOB"]])
+@pytest.mark.parametrize(("number", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_build_that_a_signal_ends_leaves_nothing(
+    slow: Path, target: Path, number: str, status: int, options: list[str]
+) -> None:
+    words = [str(target.parent / "blob") if word == "BLOB" else word for word in options]
+    words = [*PROGRAM, "build", "--threads", "1", *words, str(slow), str(target)]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+        wait_for_output(process, target.parent, 2 if "BLOB" in options else 1)
+        process.send_signal(signal.Signals[number])
+        told = process.communicate()[1]
+    if process.returncode == 0:
+        pytest.skip("it was done before it could be interrupted")
+    assert (process.returncode, told) == (status, f"pyerofs: {target}: interrupted\n")
+    assert list(target.parent.iterdir()) == []
+
+
+def test_a_hangup_that_is_ignored_does_not_end_a_build(slow: Path, target: Path) -> None:
+    words = [*PROGRAM, "build", "-q", "--threads", "1", "-z", "zstd", str(slow), str(target)]
+    with subprocess.Popen(["nohup", *words], stdout=subprocess.DEVNULL, text=True) as process:
+        wait_for_output(process, target.parent, 1)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait() == 0
+    assert target.exists()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    "options", [[], ["-z", "lz4"], ["--chunk", "64k"], ["--chunk", "64k", "--blob", "BLOB"]]
+)
+def test_a_full_output_is_an_io_error_and_leaves_nothing(
+    slow: Path, target: Path, options: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", target.parent], check=True)
+    try:
+        words = [str(target.parent / "blob") if word == "BLOB" else word for word in options]
+        # What can be left out is not what is wrong here.
+        for more in ([], ["--keep-going"]):
+            assert app.run(["build", *words, *more, str(slow), str(target)]) == 5
+            assert "No space left on device" in capfd.readouterr().err
+            assert list(target.parent.iterdir()) == []
+    finally:
+        subprocess.run(["umount", target.parent], check=True)
 
 
 @pytest.mark.root

@@ -91,6 +91,7 @@ class Built(TypedDict):
     unknown_paths: int
     fingerprints: int
     excluded: int
+    skipped: list[tuple[str, str]]
     xattrs_left_out: int
     uuid: bytes
     build_time: int
@@ -362,6 +363,7 @@ def build(
     chunk: int | None,
     blob: str | None,
     reuse: list[str],
+    keep_going: bool,
     threads: int | None,
     force: bool,
     progress: Callable[[str, int, int, int, int, int], object] | None,

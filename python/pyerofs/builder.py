@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     #: Several of them, or entries that are one.
     Sources = Sequence[Source | SourceEntry | Sequence[SourceEntry]]
 
-__all__ = ["BuildProgress", "BuildReport", "NeededFeature", "build"]
+__all__ = ["BuildProgress", "BuildReport", "NeededFeature", "Skipped", "build"]
 
 
 class BuildProgress(NamedTuple):
@@ -68,6 +68,18 @@ class NeededFeature(NamedTuple):
     remedy: str
 
 
+class Skipped(NamedTuple):
+    """An entry of the source that is not in the image.
+
+    Attributes:
+        path: where it is, from ``src`` on as that was given.
+        reason: why it could not be stored.
+    """
+
+    path: str
+    reason: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildReport:
     """What a finished build says about its image.
@@ -85,6 +97,7 @@ class BuildReport:
         unknown_paths: paths of ``order`` that name nothing.
         fingerprints: files that carry a fingerprint.
         excluded: entries that a pattern left out, not counting what lies below them.
+        skipped: what ``keep_going`` left out, sorted by path; of a directory not what lies below it.
         xattrs_left_out: extended attributes that the policy or the format left out.
         uuid: the image's UUID.
         build_time: seconds since 1970.
@@ -105,6 +118,7 @@ class BuildReport:
     unknown_paths: int
     fingerprints: int
     excluded: int
+    skipped: tuple[Skipped, ...]
     xattrs_left_out: int
     uuid: UUID
     build_time: int
@@ -158,6 +172,7 @@ def build(
     chunk: int | None = None,
     blob: str | os.PathLike[str] | None = None,
     reuse: Iterable[str | os.PathLike[str]] = (),
+    keep_going: bool = False,
     threads: int | None = None,
     force: bool = False,
     progress: Callable[[BuildProgress], object] | None = None,
@@ -226,6 +241,10 @@ def build(
         blob: a new file that gets the chunks in place of the image, which names it as its device.
         reuse: blobs of earlier builds with the same block size; chunks that are there are not stored again.
             They are the first devices of the image, in this order.
+        keep_going: leave out files and directories that can't be read, vanish, or change while they are
+            stored, instead of failing; the report names them. A directory is left out with all that is below
+            it. Of several sources laid over one another, what can't be listed is an error still in all but
+            the first: what lies below would show.
         threads: threads that read and hash; by default one per CPU.
         force: replace an image that exists.
         progress: called now and then, in the calling thread, with a :class:`BuildProgress`.
@@ -300,12 +319,14 @@ def build(
         chunk=chunk,
         blob=None if blob is None else os.fspath(blob),
         reuse=[os.fspath(path) for path in reuse],
+        keep_going=keep_going,
         threads=threads,
         force=force,
         progress=None if progress is None else lambda *state: progress(BuildProgress(*state)),
     )
     facts: dict[str, Any] = {**made, "uuid": UUID(bytes=made["uuid"])}
     facts["features"] = tuple(NeededFeature(*feature) for feature in made["features"])
+    facts["skipped"] = tuple(Skipped(*entry) for entry in made["skipped"])
     return BuildReport(**facts)
 
 

@@ -14,7 +14,8 @@ use crate::pack::{Job, Packed, pack};
 use crate::plan::Plan;
 use crate::progress::{Phase, Progress};
 use crate::report::Report;
-use crate::source::{MAX_SOURCES, ScanJob, Sources};
+use crate::skip::{Skips, Watched};
+use crate::source::{Contents, MAX_SOURCES, ScanJob, Sources};
 use crate::tree::{Kind, Tree};
 use crate::xattr::{Filter, Sets};
 use crate::{directories, links, superblock, whiteouts};
@@ -40,7 +41,7 @@ pub(crate) fn build_with(
     mut sources: Sources,
     output: &mut Output<'_>,
     progress: &dyn Progress,
-    planner: impl FnOnce(&BuildOptions, &Tree, &Sets) -> Result<Plan>,
+    planner: impl Fn(&BuildOptions, &Tree, &Sets) -> Result<Plan>,
 ) -> Result<Report> {
     options.check()?;
     let threads = options
@@ -49,10 +50,26 @@ pub(crate) fn build_with(
         .map_or(1, NonZeroUsize::get)
         .min(MAX_THREADS);
 
+    let mut blob = options.blob.as_ref().map(|path| Output::create(path, false)).transpose()?;
+    let mut hidden = output.hidden()?;
+    if let Some(blob) = &mut blob {
+        blob.set_durable(output.is_durable());
+        hidden.extend(blob.hidden()?);
+    }
+
     progress.phase(Phase::Scan, 0, 0);
-    let excludes = Excludes::new(&options.excludes, &options.exclude_regexes, output.hidden()?)?;
-    let job = ScanJob { options, filter: &Filter::new(options), excludes: &excludes, progress, threads };
-    let mut scanned = scan(&mut sources, &job)?;
+    let excludes = Excludes::new(&options.excludes, &options.exclude_regexes, hidden)?;
+    let skips = Skips::default();
+    let job = ScanJob {
+        options,
+        filter: &Filter::new(options),
+        excludes: &excludes,
+        progress,
+        threads,
+        skips: None,
+    };
+    let mut scanned = scan(&mut sources, &job, options.keep_going.then_some(&skips))?;
+    let mut skipped = skips.into_list();
     if options.separate_links {
         links::separate(&mut scanned.tree, &mut scanned.sets);
     }
@@ -61,27 +78,43 @@ pub(crate) fn build_with(
     }
     options.check_cancelled()?;
 
-    progress.phase(Phase::Plan, scanned.tree.nodes.len() as u64, 0);
-    let plan = planner(options, &scanned.tree, &scanned.sets)?;
-    options.check_cancelled()?;
-
-    let tree = &scanned.tree;
-    let job = Job { options, contents: &sources, tree, plan: &plan, progress };
-    let files = tree.nodes.iter().filter(|node| matches!(node.kind, Kind::Regular(_))).count();
-    progress.phase(Phase::Pack, files as u64, plan.reads);
-    let target = output.target();
-    let mut blob = options.blob.as_ref().map(|path| Output::create(path, false)).transpose()?;
-    if let Some(blob) = &mut blob {
-        blob.set_durable(output.is_durable());
+    let watched = Watched::new(&sources);
+    if options.keep_going {
+        watched.check(options, &scanned.tree, threads)?;
+        skipped.extend(watched.remove(&mut scanned.tree, &mut scanned.sets));
     }
-    let mut packed = pack(job, target, blob.as_ref().map(Output::target), threads)?;
-    options.check_cancelled()?;
+    let contents: &dyn Contents = if options.keep_going { &watched } else { &sources };
+    let target = output.target();
+    let (plan, mut packed) = loop {
+        progress.phase(Phase::Plan, scanned.tree.nodes.len() as u64, 0);
+        let plan = planner(options, &scanned.tree, &scanned.sets)?;
+        options.check_cancelled()?;
+
+        let files = scanned.tree.nodes.iter().filter(|node| matches!(node.kind, Kind::Regular(_))).count();
+        progress.phase(Phase::Pack, files as u64, plan.reads);
+        let job = Job { options, contents, tree: &scanned.tree, plan: &plan, progress };
+        let packed = pack(job, target, blob.as_ref().map(Output::target), threads);
+        options.check_cancelled()?;
+        match packed {
+            Ok(packed) => break (plan, packed),
+            Err(error) if !watched.has_any() => return Err(error),
+            Err(_) => {
+                watched.check(options, &scanned.tree, threads)?;
+                skipped.extend(watched.remove(&mut scanned.tree, &mut scanned.sets));
+                target.set_len(0)?;
+                blob.as_ref().map_or(Ok(()), |blob| blob.target().set_len(0))?;
+            }
+        }
+    };
 
     progress.phase(Phase::Finish, 0, 0);
+    let tree = &scanned.tree;
     let block_size = u64::from(options.block_size);
     let mut head = directories::write(options, &plan, tree, &packed.nids, target, packed.hash.as_mut())?;
     target.write_at(plan.shared_block * block_size, plan.areas.shared())?;
     let mut report = count(options, &scanned, &plan, &packed);
+    skipped.sort();
+    report.skipped = skipped;
     let blob_blocks = packed.devices.last().map_or(0, |device| device.blocks);
     let root_nid = packed.nids.first().copied().unwrap_or_default();
     report.uuid = superblock::write(options, &plan, tree, root_nid, packed, &mut head);
@@ -92,23 +125,25 @@ pub(crate) fn build_with(
         blob.finish(blob_blocks * block_size)?;
     }
     let finished = output.finish(report.bytes);
-    if let (Err(_), Some(path)) = (&finished, &options.blob) {
-        // No image needs the blob. The error says what is wrong, whether or not this works.
-        let _ = std::fs::remove_file(path);
+    if let (Err(_), Some(blob)) = (&finished, &mut blob) {
+        blob.withdraw();
     }
     finished.map(|()| report)
 }
 
 /// Reads all sources and puts them together.
-fn scan(sources: &mut Sources, job: &ScanJob<'_>) -> Result<Assembled> {
+///
+/// What the first of them can't read may be left out. An entry left out of a later one would show what lies below
+/// it, which is not to be seen.
+fn scan(sources: &mut Sources, job: &ScanJob<'_>, skips: Option<&Skips>) -> Result<Assembled> {
     let count = sources.list.len();
     if !(1..=MAX_SOURCES).contains(&count) {
         let reason = format!("{count} sources, there have to be 1 to {MAX_SOURCES}");
         return Err(Error::Option { name: "src", reason });
     }
     let mut layers = Vec::with_capacity(count);
-    for source in &mut sources.list {
-        let mut layer = source.scan(job)?;
+    for (number, source) in sources.list.iter_mut().enumerate() {
+        let mut layer = source.scan(&ScanJob { skips: skips.filter(|_| number == 0), ..*job })?;
         if job.options.whiteouts != Whiteouts::Plain {
             whiteouts::interpret(&mut layer, &|name| source.path().join(OsStr::from_bytes(name)))?;
         }
@@ -135,6 +170,7 @@ fn count(options: &BuildOptions, scanned: &Assembled, plan: &Plan, packed: &Pack
         stored_bytes: packed.content_blocks * block_size,
         fingerprints: tree.nodes.iter().filter(|node| plan.has_fingerprint(node)).count() as u64,
         excluded: scanned.excluded,
+        skipped: Vec::new(),
         xattrs_left_out: scanned.xattrs_left_out,
         uuid: options.uuid.unwrap_or_default(),
         build_time: plan.times.built(),

@@ -46,6 +46,7 @@ mod plan;
 mod progress;
 mod report;
 mod scan;
+mod skip;
 mod source;
 mod superblock;
 mod tar;
@@ -72,5 +73,6 @@ pub use options::{
 pub use output::Output;
 pub use progress::{Phase, Progress, Silent};
 pub use report::Report;
+pub use skip::Skipped;
 pub use source::{DirSource, Sources};
 pub use tar::TarSource;

@@ -100,6 +100,9 @@ pub struct BuildOptions {
     pub blob: Option<PathBuf>,
     /// Blobs of earlier builds, the first devices of the image: a chunk that is there already is not stored again.
     pub reuse: Vec<PathBuf>,
+    /// Leave out files and directories that can't be read, or that change while the image is built, and say so in
+    /// the report, where there would be an error otherwise.
+    pub keep_going: bool,
     /// Threads that read and hash; without a number, one per CPU that this process may use.
     pub threads: Option<NonZeroUsize>,
     /// Set it from anywhere and the build ends soon with [`Error::Cancelled`].
@@ -135,6 +138,7 @@ impl Default for BuildOptions {
             chunk: None,
             blob: None,
             reuse: Vec::new(),
+            keep_going: false,
             threads: None,
             cancel: Arc::new(AtomicBool::new(false)),
         }

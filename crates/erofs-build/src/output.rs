@@ -142,6 +142,13 @@ impl<'a> Output<'a> {
             .collect())
     }
 
+    /// Removes the file that has appeared, because what belongs with it did not.
+    pub(crate) fn withdraw(&mut self) {
+        if let Place::Named(named) = &mut self.place {
+            named.withdraw(&self.target.file);
+        }
+    }
+
     /// Makes the image, of `length` bytes, appear.
     pub(crate) fn finish(&mut self, length: u64) -> Result<()> {
         let Target { file, path } = &mut self.target;
@@ -170,6 +177,17 @@ impl Target {
 }
 
 impl Named {
+    /// Removes the name, if it is this file's still.
+    fn withdraw(&self, file: &File) {
+        let own = fstat(file);
+        let there = statat(&self.dir, &self.name, AtFlags::SYMLINK_NOFOLLOW);
+        if let (Ok(own), Ok(there)) = (own, there)
+            && (own.st_dev, own.st_ino) == (there.st_dev, there.st_ino)
+        {
+            let _ = unlinkat(&self.dir, &self.name, AtFlags::empty());
+        }
+    }
+
     fn appear(&mut self, file: &File, path: &Path, durable: bool) -> Result<()> {
         let fail = |error: Errno| match error {
             Errno::EXIST => Error::Exists { path: path.to_owned() },

@@ -1,6 +1,7 @@
 //! What a finished build says about its image.
 
 use crate::kernel::{Feature, KernelVersion};
+use crate::skip::Skipped;
 
 /// Facts about an image that was built.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub struct Report {
     pub fingerprints: u64,
     /// Entries that an exclude pattern left out (what lies below an excluded directory is not counted).
     pub excluded: u64,
+    /// What [`crate::BuildOptions::keep_going`] left out, sorted by path.
+    pub skipped: Vec<Skipped>,
     /// Xattrs of the source that the policy or the format left out.
     pub xattrs_left_out: u64,
     /// The image's UUID.

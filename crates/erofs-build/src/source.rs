@@ -15,6 +15,7 @@ use crate::image::ImageSource;
 use crate::layer::Layer;
 use crate::options::BuildOptions;
 use crate::progress::Progress;
+use crate::skip::Skips;
 use crate::tar::TarSource;
 use crate::tree::{NodeId, SourceId, Tree};
 use crate::xattr::Filter;
@@ -27,17 +28,35 @@ pub(crate) trait Source: Debug + Send + Sync {
     /// Reads everything but the contents of files. Called once, before any file is opened.
     fn scan(&mut self, job: &ScanJob<'_>) -> Result<Layer>;
 
+    /// Whether its files are somebody else's, who may change or remove any of them while the image is built.
+    fn is_live(&self) -> bool {
+        false
+    }
+
     /// Its files, for one thread.
     fn reader<'a>(&'a self, tree: &'a Tree) -> Box<dyn ContentReader + 'a>;
 }
 
 /// What a source goes by when it is read.
+#[derive(Clone, Copy)]
 pub(crate) struct ScanJob<'a> {
     pub(crate) options: &'a BuildOptions,
     pub(crate) filter: &'a Filter<'a>,
     pub(crate) excludes: &'a Excludes,
     pub(crate) progress: &'a dyn Progress,
     pub(crate) threads: usize,
+    /// Takes what can be left out because it can't be read, if anything can.
+    pub(crate) skips: Option<&'a Skips>,
+}
+
+impl ScanJob<'_> {
+    /// Leaves out the entry that the error names; an error if that can't be.
+    pub(crate) fn skip(&self, error: Error) -> Result<()> {
+        match self.skips {
+            Some(skips) => skips.take(error),
+            None => Err(error),
+        }
+    }
 }
 
 /// The contents of a tree's files.

@@ -176,6 +176,11 @@ impl Tree {
         path
     }
 
+    /// The path of an entry in a source.
+    pub(crate) fn path_of_entry(&self, source: SourceId, entry: &Entry) -> PathBuf {
+        self.path_in(source, entry.dir).join(OsStr::from_bytes(&entry.name))
+    }
+
     /// The path of a node below the root, which has an empty one.
     pub(crate) fn path_below(&self, id: NodeId) -> PathBuf {
         let mut names = Vec::new();

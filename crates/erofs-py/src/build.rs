@@ -30,7 +30,7 @@ pub(crate) const PAUSE: Duration = Duration::from_millis(40);
 #[pyo3(signature = (src, image, *, block_size, label, uuid, time, source_date_epoch, all_root, uid_map, gid_map,
     uid_offset, gid_offset, force_uid, force_gid, xattrs, share_xattrs_above, xattr_prefixes, fingerprint,
     target_kernel, exclude, exclude_regex, hard_dereference, file_contexts, whiteouts, holes, inline_tail, compress,
-    fragments, tail_packing, rules, dedupe, order, align, chunk, blob, reuse, threads, force, progress))]
+    fragments, tail_packing, rules, dedupe, order, align, chunk, blob, reuse, keep_going, threads, force, progress))]
 #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)] // keyword arguments, each with its name
 pub(crate) fn build<'py>(
     py: Python<'py>,
@@ -70,6 +70,7 @@ pub(crate) fn build<'py>(
     chunk: Option<u32>,
     blob: Option<PathBuf>,
     reuse: Vec<PathBuf>,
+    keep_going: bool,
     threads: Option<usize>,
     force: bool,
     progress: Option<&Bound<'py, PyAny>>,
@@ -97,6 +98,7 @@ pub(crate) fn build<'py>(
         separate_links: hard_dereference,
         file_contexts: file_contexts.map(|(text, name)| FileContexts::parse(&text, &name)).transpose()?,
         holes,
+        keep_going,
         order: order.try_into()?,
         dedupe,
         align,
@@ -261,7 +263,7 @@ struct Counts {
     total_files: AtomicU64,
     bytes: AtomicU64,
     total_bytes: AtomicU64,
-    /// Of all phases.
+    /// Since packing began.
     stored: AtomicU64,
 }
 
@@ -273,6 +275,10 @@ impl Progress for Counts {
             Phase::Finish => 3,
             _ => 0,
         };
+        if number == 2 {
+            // Packing may begin again.
+            self.stored.store(0, Ordering::Relaxed);
+        }
         self.files.store(0, Ordering::Relaxed);
         self.bytes.store(0, Ordering::Relaxed);
         self.total_files.store(files, Ordering::Relaxed);
@@ -361,6 +367,9 @@ fn as_dict<'py>(py: Python<'py>, report: &Report) -> Result<Bound<'py, PyDict>, 
     for (name, count) in counts {
         dict.set_item(name, count)?;
     }
+    let skipped: Vec<_> =
+        report.skipped.iter().map(|skipped| (skipped.path.as_os_str(), &skipped.reason)).collect();
+    dict.set_item("skipped", skipped)?;
     dict.set_item("uuid", PyBytes::new(py, &report.uuid))?;
     dict.set_item("build_time", report.build_time)?;
     let version = |version: KernelVersion| (version.0, version.1);

@@ -12,6 +12,8 @@ import click
 from ..compression import PRESETS
 from .options import json_option, size
 from .output import emit_json, human_size, kernel, name_fields, quoted
+from .report import ERROR, OK, warn
+from .signals import ended_by_signals
 
 if TYPE_CHECKING:
     from ..builder import BuildReport
@@ -187,6 +189,9 @@ _ID = click.IntRange(0, 0xFFFFFFFF)
     "--inline-tail", type=size, metavar="BYTES", help="Longest tail of a file to keep beside its inode."
 )
 @click.option(
+    "--keep-going", is_flag=True, help="Leave out what can't be read or changes meanwhile, and exit with 1."
+)
+@click.option(
     "--threads", type=click.IntRange(1, 1024), help="Threads that read and hash.  [default: one per CPU]"
 )
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
@@ -200,7 +205,7 @@ def command(
     explain: bool,
     as_json: bool,
     **options: Any,
-) -> None:
+) -> int:
     """Build an image of SRC: a directory, a tar archive, compressed or not, or another image.
 
     Several SRC are merged, later ones over earlier ones; "-" is standard input.
@@ -221,17 +226,21 @@ def command(
 
         progress = BuildBar()
     try:
-        report = build(
-            src,
-            sys.stdout.buffer if to_stream else image,
-            progress=progress,
-            **_keywords(dict(options)),
-        )
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"{image}: interrupted") from None
+        with ended_by_signals():
+            report = build(
+                src,
+                sys.stdout.buffer if to_stream else image,
+                progress=progress,
+                **_keywords(dict(options)),
+            )
+    except KeyboardInterrupt as error:
+        error.args = (f"{image}: interrupted",)
+        raise
     finally:
         if progress is not None:
             progress.close()
+    for path, reason in report.skipped:
+        warn(f"{path}: {reason}; left out")
     out = sys.stderr if to_stream else None
     if as_json:
         emit_json({**name_fields(image, "image"), **_fields(report)}, out)
@@ -242,6 +251,7 @@ def command(
             click.echo(f"{options['order']}: {what} nothing", err=True)
         lines = _lines(image, report, verbose) + (_explained(report) if explain else [])
         (out or sys.stdout).write("".join(f"{line}\n" for line in lines))
+    return ERROR if report.skipped else OK
 
 
 def _sources_and_image(names: tuple[str, ...], output: str | None) -> tuple[tuple[str, ...], str]:
@@ -323,6 +333,8 @@ def _lines(image: str, report: BuildReport, verbose: bool) -> list[str]:
         ]
     if report.excluded and verbose:
         lines.append(f"  {report.excluded} entries excluded")
+    if report.skipped:
+        lines.append(f"  {len(report.skipped)} entries left out that could not be read")
     if report.xattrs_left_out and verbose:
         lines.append(f"  {report.xattrs_left_out} extended attributes left out")
     return lines
@@ -345,6 +357,7 @@ def _fields(report: BuildReport) -> dict[str, Any]:
     return {
         **asdict(report),
         "ratio": report.ratio,
+        "skipped": [{**name_fields(path, "path"), "reason": reason} for path, reason in report.skipped],
         "uuid": str(report.uuid),
         "target_kernel": kernel(report.target_kernel),
         "oldest_kernel": kernel(report.oldest_kernel),

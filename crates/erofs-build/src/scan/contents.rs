@@ -23,6 +23,10 @@ impl Source for DirSource {
         super::scan(self, job)
     }
 
+    fn is_live(&self) -> bool {
+        true
+    }
+
     fn reader<'a>(&'a self, tree: &'a Tree) -> Box<dyn ContentReader + 'a> {
         Box::new(DirReader { tree, dirs: OpenDirs::new(&self.root) })
     }
@@ -67,6 +71,10 @@ impl Content for OpenFile<'_> {
                 Ok(0) => return Err(changed(self.tree.path_of(self.id), "became shorter")),
                 Ok(length) => done += length,
                 Err(Errno::INTR) => {}
+                // What took the file's place could be opened, too.
+                Err(Errno::ISDIR | Errno::SPIPE | Errno::NXIO) => {
+                    return Err(changed(self.tree.path_of(self.id), "became something else"));
+                }
                 Err(error) => return Err(Error::io(&self.tree.path_of(self.id), "read")(error)),
             }
         }

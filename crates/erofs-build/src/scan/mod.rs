@@ -9,7 +9,7 @@ mod entry;
 pub(crate) mod holes;
 mod open_dirs;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -55,11 +55,17 @@ pub(crate) fn scan(source: &DirSource, job: &ScanJob<'_>) -> Result<Layer> {
         }
         scan.work();
     });
-    let queue = scan.queue.into_inner().unwrap_or_else(PoisonError::into_inner);
-    if let Some(error) = queue.error {
+    let Queue { mut listings, lost, excluded, error, .. } =
+        scan.queue.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some(error) = error {
         return Err(error);
     }
-    Ok(Layer { root, listings: queue.listings, excluded: queue.excluded })
+    if !lost.is_empty() {
+        for listing in listings.values_mut() {
+            listing.entries.retain(|(_, id)| id.is_none_or(|id| !lost.contains(&id)));
+        }
+    }
+    Ok(Layer { root, listings, excluded })
 }
 
 /// A directory to be read. Its id is what its parent's listing calls it.
@@ -77,6 +83,8 @@ struct Queue {
     running: usize,
     last_id: u32,
     listings: HashMap<u32, Listing>,
+    /// Directories that are left out.
+    lost: HashSet<u32>,
     excluded: u64,
     error: Option<Error>,
 }
@@ -119,7 +127,11 @@ impl Scan<'_> {
             queue.running -= 1;
             match done {
                 Ok(listed) => self.enqueue(&mut queue, &job, listed),
-                Err(error) => queue.error = queue.error.take().or(Some(error)),
+                Err(error) if job.id == TOP => queue.error = queue.error.take().or(Some(error)),
+                Err(error) => match self.job.skip(error) {
+                    Ok(()) => drop(queue.lost.insert(job.id)),
+                    Err(error) => queue.error = queue.error.take().or(Some(error)),
+                },
             }
             drop(queue);
             self.changed.notify_all();
@@ -160,10 +172,16 @@ impl Scan<'_> {
                 self.job.options.check_cancelled()?;
             }
             let path = || path().join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(bytes));
-            let stat = entry::stat(&listed.fd, name).map_err(|error| match error {
-                rustix::io::Errno::NOENT => Error::Changed { path: path(), what: "vanished" },
-                error => Error::io(&path(), "stat")(error),
-            })?;
+            let stat = match entry::stat(&listed.fd, name) {
+                Ok(stat) => stat,
+                Err(error) => {
+                    self.job.skip(match error {
+                        rustix::io::Errno::NOENT => Error::Changed { path: path(), what: "vanished" },
+                        error => Error::io(&path(), "stat")(error),
+                    })?;
+                    continue;
+                }
+            };
             if let Some(below) = &below {
                 let relative =
                     below.join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(bytes));
@@ -172,7 +190,10 @@ impl Scan<'_> {
                     continue;
                 }
             }
-            listed.found.push(self.reader.read(&listed.fd, name, stat, &path)?);
+            match self.reader.read(&listed.fd, name, stat, &path) {
+                Ok(found) => listed.found.push(found),
+                Err(error) => self.job.skip(error)?,
+            }
         }
         listed.found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         for (index, found) in listed.found.iter().enumerate() {

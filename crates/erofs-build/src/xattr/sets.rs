@@ -51,6 +51,12 @@ impl Sets {
         self.sets[id as usize].1 += 1;
     }
 
+    /// One inode less has the set of this number.
+    pub(crate) fn remove(&mut self, id: SetId) {
+        let uses = &mut self.sets[id as usize].1;
+        *uses = uses.saturating_sub(1);
+    }
+
     /// Every set with the number of inodes that have it, by number.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&[Xattr], u64)> {
         self.sets.iter().map(|(xattrs, uses)| (&**xattrs, *uses))
