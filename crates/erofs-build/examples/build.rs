@@ -42,6 +42,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     options.align = number("ALIGN");
     options.blob = std::env::var_os("BLOB").map(Into::into);
     options.reuse = std::env::var_os("REUSE").map(Into::into).into_iter().collect();
+    options.base = std::env::var_os("BASE").map(Into::into);
     match std::env::var("ORDER").ok().as_deref() {
         Some("similar") => options.order = DataOrder::Similar,
         Some(list) => {

@@ -10,7 +10,7 @@ use crate::excludes::Excludes;
 use crate::kernel::KernelVersion;
 use crate::options::{BuildOptions, Whiteouts};
 use crate::output::Output;
-use crate::pack::{Job, Packed, pack};
+use crate::pack::{Job, Packed, base, pack};
 use crate::plan::Plan;
 use crate::progress::{Phase, Progress};
 use crate::report::Report;
@@ -85,6 +85,7 @@ pub(crate) fn build_with(
     }
     let contents: &dyn Contents = if options.keep_going { &watched } else { &sources };
     let target = output.target();
+    let mut base_unused;
     let (plan, mut packed) = loop {
         progress.phase(Phase::Plan, scanned.tree.nodes.len() as u64, 0);
         let plan = planner(options, &scanned.tree, &scanned.sets)?;
@@ -92,7 +93,14 @@ pub(crate) fn build_with(
 
         let files = scanned.tree.nodes.iter().filter(|node| matches!(node.kind, Kind::Regular(_))).count();
         progress.phase(Phase::Pack, files as u64, plan.reads);
-        let job = Job { options, contents, tree: &scanned.tree, plan: &plan, progress };
+        let found = base::open(options, &plan)?;
+        let (base, unused) = match &found {
+            Some(base::Found::Usable(base)) => (Some(&**base), None),
+            Some(base::Found::Unusable(reason)) => (None, Some(reason.clone())),
+            None => (None, None),
+        };
+        base_unused = unused;
+        let job = Job { options, contents, tree: &scanned.tree, plan: &plan, progress, base };
         let packed = pack(job, target, blob.as_ref().map(Output::target), threads);
         options.check_cancelled()?;
         match packed {
@@ -115,6 +123,7 @@ pub(crate) fn build_with(
     let mut report = count(options, &scanned, &plan, &packed);
     skipped.sort();
     report.skipped = skipped;
+    report.base_unused = base_unused;
     let blob_blocks = packed.devices.last().map_or(0, |device| device.blocks);
     let root_nid = packed.nids.first().copied().unwrap_or_default();
     report.uuid = superblock::write(options, &plan, tree, root_nid, packed, &mut head);
@@ -166,6 +175,8 @@ fn count(options: &BuildOptions, scanned: &Assembled, plan: &Plan, packed: &Pack
         metadata_bytes: (packed.blocks - packed.content_blocks) * block_size,
         content_bytes: plan.reads,
         shared_bytes: packed.shared,
+        taken_bytes: packed.taken,
+        base_unused: None,
         unknown_paths: plan.unknown_paths,
         stored_bytes: packed.content_blocks * block_size,
         fingerprints: tree.nodes.iter().filter(|node| plan.has_fingerprint(node)).count() as u64,

@@ -118,6 +118,24 @@ impl Compression {
         Encoder::new(self.method()).map_err(failed)
     }
 
+    /// The algorithm and everything else that clusters depend on.
+    pub(crate) fn in_words(&self) -> String {
+        let (name, level) = match self.method() {
+            Method::Lz4 => ("lz4", None),
+            Method::Lz4Hc { level } => ("lz4hc", Some(level)),
+            Method::Lzma { level, .. } => ("lzma", i32::try_from(level).ok()),
+            Method::Deflate { level } => ("deflate", Some(level)),
+            Method::Zstd { level, .. } => ("zstd", Some(level)),
+        };
+        let level = level.map(|level| format!(",level={level}")).unwrap_or_default();
+        let ends = match (self.fragments, self.inline) {
+            (true, _) => ",fragments",
+            (false, true) => ",tail-packing",
+            (false, false) => "",
+        };
+        format!("{name}{level},cluster={}{ends}", self.cluster)
+    }
+
     fn method(&self) -> Method {
         let level = |usual| self.level.unwrap_or(usual);
         match self.algorithm {

@@ -87,7 +87,7 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// An image that is a source can't be read.
+    /// An image that is a source, or the base, can't be read.
     #[error("{}: {source}", path.display())]
     Image {
         /// The file, or the image.

@@ -103,6 +103,8 @@ pub struct BuildOptions {
     /// Leave out files and directories that can't be read, or that change while the image is built, and say so in
     /// the report, where there would be an error otherwise.
     pub keep_going: bool,
+    /// An earlier image of the tree, from which clusters are taken that would be made again. The result is the same.
+    pub base: Option<PathBuf>,
     /// Threads that read and hash; without a number, one per CPU that this process may use.
     pub threads: Option<NonZeroUsize>,
     /// Set it from anywhere and the build ends soon with [`Error::Cancelled`].
@@ -139,6 +141,7 @@ impl Default for BuildOptions {
             blob: None,
             reuse: Vec::new(),
             keep_going: false,
+            base: None,
             threads: None,
             cancel: Arc::new(AtomicBool::new(false)),
         }
@@ -298,6 +301,9 @@ impl BuildOptions {
             if self.compressions().next().is_some() {
                 return bad("chunk", "chunks can't be compressed".into());
             }
+        }
+        if self.base.is_some() && self.compressions().next().is_none() {
+            return bad("base", "is only for images that are compressed".into());
         }
         if self.rules.len() > MOST_RULES {
             return bad("rule", format!("{} are more than the {MOST_RULES} there may be", self.rules.len()));

@@ -23,6 +23,10 @@ pub struct Report {
     pub content_bytes: u64,
     /// Bytes of files that were not stored because their equals were.
     pub shared_bytes: u64,
+    /// Bytes of clusters that were taken from the base.
+    pub taken_bytes: u64,
+    /// Why nothing could be taken from the base that was given.
+    pub base_unused: Option<String>,
     /// Paths of the given order that name nothing.
     pub unknown_paths: u64,
     /// Bytes of the image that hold them, in blocks of their own.

@@ -10,6 +10,7 @@ use crate::inode::split_address;
 use crate::kernel::Feature;
 use crate::options::{BuildOptions, XattrPolicy};
 use crate::pack::Packed;
+use crate::pack::base::record;
 use crate::plan::{HEAD_END, Plan};
 use crate::tree::Tree;
 
@@ -26,11 +27,13 @@ pub(crate) fn write(
     let (table, _) = plan.areas.prefix_table();
     put(head, HEAD_END, &plan.methods.records(options.block_size, plan.is_dense));
     put(head, plan.table_at, &table);
+    let record = record::text(options, plan);
+    put(head, 0, record.as_bytes());
     let slots: Vec<u8> = packed.devices.iter().flat_map(|device| device.slot().as_bytes().to_vec()).collect();
     put(head, plan.devices_at, &slots);
     let mut superblock = superblock(options, plan, tree, root_nid, &packed);
-    let uuid =
-        options.uuid.unwrap_or_else(|| digest_uuid(&superblock, plan, &[table, slots].concat(), packed.hash));
+    let tables = [table, slots, record.into_bytes()].concat();
+    let uuid = options.uuid.unwrap_or_else(|| digest_uuid(&superblock, plan, &tables, packed.hash));
     superblock.uuid = uuid;
     put(head, SUPER_OFFSET, superblock.as_bytes());
     let start = usize::try_from(SUPER_OFFSET).unwrap_or(usize::MAX);

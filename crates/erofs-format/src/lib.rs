@@ -21,6 +21,7 @@ pub mod dirent;
 mod error;
 pub mod features;
 pub mod inode;
+pub mod record;
 pub mod superblock;
 pub mod xattr;
 pub mod zmap;

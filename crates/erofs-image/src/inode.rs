@@ -86,6 +86,11 @@ impl Inode {
         self.file_type == FileType::Symlink
     }
 
+    /// Bytes of the area of its xattrs.
+    pub fn xattr_size(&self) -> u64 {
+        self.xattr_size
+    }
+
     /// Byte position behind inode and xattrs: inline data, chunk addresses or a compression index.
     pub(crate) fn body(&self) -> Result<u64> {
         self.xattr_start.checked_add(self.xattr_size).ok_or_else(|| overflow(self.nid))

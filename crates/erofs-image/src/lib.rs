@@ -14,6 +14,7 @@
 //! encoded.rs compressed data            zmap/     offset -> extent     codecs.rs  parameters
 //! clusters.rs decoded pclusters, kept   room.rs   buffers, a bound     window.rs  fetching ahead
 //! pieces.rs  whole files in order       parallel.rs large reads        reader.rs  open files
+//! encoding.rs clusters as they are
 //! ```
 //!
 #![forbid(unsafe_code)]
@@ -32,6 +33,7 @@ mod data;
 mod device;
 mod dir;
 mod encoded;
+mod encoding;
 mod error;
 mod image;
 mod inode;
@@ -53,6 +55,7 @@ mod zmap;
 
 pub use data::{Extent, Extents, Place};
 pub use dir::{DirEntry, Dirent};
+pub use encoding::{ClusterAt, EncodedExtent, EncodedPlace, Encoding};
 pub use erofs_format::compression::Algorithm;
 pub use erofs_format::dirent::FileType;
 pub use erofs_format::inode::DataLayout;

@@ -107,6 +107,7 @@ impl Filler {
     /// Forgets what was learnt, so that what comes does not depend on what was.
     pub(super) fn restart(&mut self) {
         self.encoder.restart();
+        self.sampler.restart();
         self.usual = 2 * self.cluster;
     }
 
@@ -221,7 +222,7 @@ impl Filler {
     }
 
     /// Whether a file is likely to become smaller, going by samples from all over it. They are asked for at
-    /// byte positions of the file, which has `size` bytes.
+    /// byte positions of the file, which has `size` bytes. They also tell how much a cluster is likely to hold.
     pub(super) fn is_worth_it(
         &mut self,
         size: u64,
@@ -234,7 +235,11 @@ impl Filler {
             before += self.sampler.fill(&sample, 2 * SAMPLE, &mut self.encoded).map_err(failed)?;
             after += self.encoded.len();
         }
-        Ok(after < before - before / 32)
+        let is_worth_it = after < before - before / 32;
+        if is_worth_it {
+            self.usual = self.cluster.saturating_mul(before) / after.max(1);
+        }
+        Ok(is_worth_it)
     }
 }
 

@@ -39,6 +39,8 @@ pub(super) struct Committer<'a> {
     known: Option<&'a Known>,
     /// Bytes of files that share what others stored.
     shared: u64,
+    /// Bytes of clusters that were taken from an earlier image.
+    taken: u64,
     /// Blobs of earlier builds, and the one that is being written.
     devices: Vec<Device>,
     blob: Option<Blob>,
@@ -124,13 +126,13 @@ impl<'a> Committer<'a> {
         for directory in &job.plan.directories {
             nids[directory.id as usize] = nid(directory.inode);
         }
-        let mut packed = PackedInode::default();
+        let mut packed = PackedInode::new(job.options.block_size as usize, job.base.is_some());
         let (table, prefixes) = job.plan.areas.prefix_table();
         if prefixes > 0 && job.options.compression.as_ref().is_some_and(|how| how.fragments) {
             // Kernels before 6.17 look for the table in the packed inode, if there is one, at the place where
             // it is on the device.
-            packed.add(&vec![0; usize::try_from(job.plan.table_at).unwrap_or(0)]);
-            packed.add(&table);
+            let table_at = usize::try_from(job.plan.table_at).unwrap_or(0);
+            packed.add(&[&vec![0; table_at], &table[..]].concat(), None);
         }
         Self {
             job,
@@ -141,6 +143,7 @@ impl<'a> Committer<'a> {
             held: Vec::new(),
             known,
             shared: 0,
+            taken: 0,
             devices,
             blob: job.options.blob.as_ref().map(|_| Blob::new(job.options.devices())),
             waiting: Waiting::default(),
@@ -153,7 +156,7 @@ impl<'a> Committer<'a> {
     pub(super) fn packed(mut self) -> Packed {
         let packed_nid = if self.nids.len() > self.job.tree.nodes.len() { self.nids.pop() } else { None };
         let block_size = self.block_size();
-        let Self { nids, end, content, shared, hash, mut devices, blob, buffers, .. } = self;
+        let Self { nids, end, content, shared, taken, hash, mut devices, blob, buffers, .. } = self;
         devices.extend(blob.map(|blob| blob.finish(block_size, &buffers)));
         Packed {
             nids,
@@ -161,6 +164,7 @@ impl<'a> Committer<'a> {
             blocks: end / block_size,
             content_blocks: content.div_ceil(block_size),
             shared,
+            taken,
             devices,
             hash,
         }
@@ -258,6 +262,7 @@ impl<'a> Committer<'a> {
         if let Some(hash) = &mut self.hash {
             hash.update(digest.as_ref().map_or(&[][..], |digest| &digest[..]));
         }
+        let content_digest = digest;
         let digest = digest.as_ref().filter(|_| self.job.plan.has_fingerprint(self.job.tree.node(id)));
         let (plan, tree) = (self.job.plan, self.job.tree);
         let writer = InodeWriter { plan, tree, block_size: self.block_size() };
@@ -275,7 +280,7 @@ impl<'a> Committer<'a> {
         let (map_tail, tail) = match ending {
             Ending::Nothing => (Tail::Nothing, &[][..]),
             Ending::Fragment(fragment) => {
-                let offset = self.fragment(&fragment, fragments)?;
+                let offset = self.fragment(&fragment, fragments, content_digest.as_ref())?;
                 (Tail::Fragment { llen: fragment.llen, offset }, &[][..])
             }
             Ending::Inline { tail, llen, is_coded } => {
@@ -313,6 +318,7 @@ impl<'a> Committer<'a> {
         }
         for piece in pieces {
             let (Some(known), Some(key)) = (self.known, piece.key) else {
+                self.note_taken(&piece);
                 placing.put(&piece, extents);
                 continue;
             };
@@ -325,6 +331,7 @@ impl<'a> Committer<'a> {
                 None if piece.extents.is_empty() => return Err(lost()),
                 None => {
                     let first = extents.len();
+                    self.note_taken(&piece);
                     placing.put(&piece, extents);
                     known.add_section(key, extents.get(first..).unwrap_or_default(), piece.is_inline)?;
                 }
@@ -334,6 +341,12 @@ impl<'a> Committer<'a> {
             placing.drop(piece.bytes);
         }
         Ok(ending)
+    }
+
+    fn note_taken(&mut self, piece: &Piece) {
+        if piece.is_taken {
+            self.taken += piece.bytes.end - piece.bytes.start;
+        }
     }
 
     /// The address of a chunk: where its equal is, or at the end of blob or image.
@@ -357,8 +370,8 @@ impl<'a> Committer<'a> {
         Ok(place)
     }
 
-    /// Where a fragment is in the packed inode: where its equal is, or at the end.
-    fn fragment(&mut self, fragment: &Fragment, fragments: &[u8]) -> Result<u64> {
+    /// Where a fragment of the file with this digest is in the packed inode: where its equal is, or at the end.
+    fn fragment(&mut self, fragment: &Fragment, fragments: &[u8], digest: Option<&[u8; 32]>) -> Result<u64> {
         let known = self.known.zip(fragment.key);
         if let Some(offset) = known.and_then(|(known, key)| known.fragment(key)) {
             self.shared += fragment.llen;
@@ -368,7 +381,7 @@ impl<'a> Committer<'a> {
         if bytes.len() as u64 != fragment.llen {
             return Err(lost());
         }
-        let offset = self.packed.add(bytes).start;
+        let offset = self.packed.add(bytes, digest).start;
         if let Some((known, key)) = known {
             known.add_fragment(key, offset);
         }
@@ -403,7 +416,7 @@ impl<'a> Committer<'a> {
 
     /// Makes the inode of the packed inode, which comes last.
     fn packed_inode(&mut self) {
-        let PackedInode { extents, .. } = take(&mut self.packed);
+        let extents = take(&mut self.packed.extents);
         if extents.is_empty() {
             return;
         }
@@ -456,7 +469,12 @@ impl Commit for Committer<'_> {
     fn commit(&mut self, made: Made) -> Result<Option<Task>> {
         let Made { what, content, blob } = made;
         match what {
-            MadeOf::Packed(extents) => self.held.push((extents, content)),
+            MadeOf::Packed { extents, is_taken } => {
+                if is_taken {
+                    self.taken += extents.iter().map(|extent| u64::from(extent.plen)).sum::<u64>();
+                }
+                self.held.push((extents, content));
+            }
             MadeOf::Batch { items, tails, fragments } => {
                 let mut placing = Placing::new(self.end);
                 let mut in_blob = self.blob.as_ref().map(|blob| Placing::new(blob.end));
@@ -474,12 +492,12 @@ impl Commit for Committer<'_> {
         if self.large.is_none() && self.waiting.is_full() {
             self.lay_out()?;
         }
-        Ok(self.packed.task(false))
+        Ok(self.packed.segment(false).map(Task::Packed))
     }
 
     fn finish(&mut self) -> Result<Option<Task>> {
-        if let Some(rest) = self.packed.task(true) {
-            return Ok(Some(rest));
+        if let Some(rest) = self.packed.segment(true) {
+            return Ok(Some(Task::Packed(rest)));
         }
         self.packed_inode();
         self.lay_out()?;

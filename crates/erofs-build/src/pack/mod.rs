@@ -5,6 +5,7 @@
 //! ```
 //! What is under way has a bound whatever the files' sizes, and so has the memory.
 
+pub(crate) mod base;
 pub(crate) mod blob;
 mod chain;
 mod chunks;
@@ -12,11 +13,13 @@ mod clusters;
 mod commit;
 mod content;
 mod cuts;
+mod early;
 mod known;
 mod ordered;
 mod packed;
 mod runs;
 mod sections;
+mod supply;
 mod work;
 mod writer;
 
@@ -31,9 +34,11 @@ use crate::plan::{Batches, Plan};
 use crate::progress::Progress;
 use crate::source::Contents;
 use crate::tree::Tree;
+use base::Base;
 use blob::Device;
 use chain::Chain;
 use commit::Committer;
+use early::Early;
 use known::Known;
 use work::{Packer, Task};
 
@@ -45,6 +50,8 @@ pub(crate) struct Job<'a> {
     pub(crate) tree: &'a Tree,
     pub(crate) plan: &'a Plan,
     pub(crate) progress: &'a dyn Progress,
+    /// An earlier image that clusters can be taken from.
+    pub(crate) base: Option<&'a Base>,
 }
 
 /// What packing found out.
@@ -58,6 +65,8 @@ pub(crate) struct Packed {
     pub(crate) content_blocks: u64,
     /// Bytes of files that were not stored because their equals were.
     pub(crate) shared: u64,
+    /// Bytes of clusters that were taken from the base.
+    pub(crate) taken: u64,
     /// The blobs, in the order of their numbers.
     pub(crate) devices: Vec<Device>,
     /// Of all inodes but directories, and of all contents; none if the UUID was given.
@@ -79,7 +88,8 @@ pub(crate) fn pack(job: Job<'_>, target: &Target, blob: Option<&Target>, threads
         devices.push(blob::reuse(path, number, job.options.block_size.into(), known)?);
     }
     let committer = Committer::new(job, known, devices, buffers.clone());
-    let packer = Packer { job, buffers, chain: Chain::default(), known, stop: &stop };
+    let packer =
+        Packer { job, buffers, chain: Chain::default(), early: Early::default(), known, stop: &stop };
     let (packed, written) = std::thread::scope(|scope| {
         let stop = &stop;
         let writer = scope.spawn(move || writing.run(target, blob, stop));

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::clusters::{End, Filler};
+use super::clusters::End;
 use super::content::Content;
 use super::cuts::cuts;
 use super::known::{Key, Known};
+use super::supply::Supply;
 use crate::error::Result;
 use crate::zmap::Extent;
 
@@ -24,6 +25,8 @@ pub(super) struct Piece {
     pub(super) bytes: Range<u64>,
     /// What the section left lies beside the inode.
     pub(super) is_inline: bool,
+    /// The bytes are those of an earlier image.
+    pub(super) is_taken: bool,
 }
 
 /// What follows the pieces of a file, as a place in what the job made.
@@ -84,16 +87,16 @@ impl<'a> Sections<'a> {
         raw: &[u8],
         how: usize,
         end: End,
-        filler: &mut Filler,
+        supply: &mut Supply<'_, '_>,
         content: &mut Content<'_>,
     ) -> Result<Compressed> {
         let Some(known) = self.known else {
             let before = content.bytes();
             let mut extents = Vec::new();
-            let rest = filler.fill(raw, Some(0), end, content, &mut extents)?;
+            let (rest, is_taken) = supply.fill(raw, 0..raw.len(), (end, Some(0)), content, &mut extents)?;
             let is_inline = rest.small.is_some();
             let ending = self.ending(raw.get(rest.from..).unwrap_or_default(), rest.small, false);
-            let piece = Piece { key: None, extents, bytes: before..content.bytes(), is_inline };
+            let piece = Piece { key: None, extents, bytes: before..content.bytes(), is_inline, is_taken };
             let pieces = if piece.extents.is_empty() { Vec::new() } else { vec![piece] };
             return Ok(Compressed { pieces, whole: None, ending });
         };
@@ -111,19 +114,26 @@ impl<'a> Sections<'a> {
                     return Ok(Compressed { pieces, whole, ending: Ending::Nothing });
                 }
             }
-            let (end, offset) = filler.section(end, is_last, at);
+            let (end, offset) = supply.filler.section(end, is_last, at);
             let key = known.section_key(section, how, offset, end);
             let covered = self.covered(known, key);
             let start = content.bytes();
-            let mut piece =
-                Piece { key: Some(key), extents: Vec::new(), bytes: start..start, is_inline: false };
+            let mut piece = Piece {
+                key: Some(key),
+                extents: Vec::new(),
+                bytes: start..start,
+                is_inline: false,
+                is_taken: false,
+            };
             let mut small = None;
             if let Some(covered) = covered {
                 at += covered as usize;
             } else {
                 // What becomes of a section depends on nothing but the section.
-                filler.restart();
-                let rest = filler.fill(section, offset, end, content, &mut piece.extents)?;
+                supply.filler.restart();
+                let (rest, is_taken) =
+                    supply.fill(raw, at..cut, (end, offset), content, &mut piece.extents)?;
+                piece.is_taken = is_taken;
                 piece.bytes.end = content.bytes();
                 piece.is_inline = rest.small.is_some();
                 small = rest.small;

@@ -7,13 +7,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use sha2::{Digest, Sha256};
 
 use super::Job;
+use super::base::{Like, Old};
 use super::chain::Chain;
 use super::chunks::{self, Chunk};
 use super::clusters::{End, Fillers, SAMPLE};
 use super::content::{Content, Gathered};
+use super::early::Early;
 use super::known::{Key, Known};
 use super::ordered::Stages;
+use super::packed::Segment;
 use super::sections::{Compressed, Sections};
+use super::supply::Supply;
 use super::writer::Buffers;
 use crate::error::{Error, Result};
 use crate::inode::Shape;
@@ -29,8 +33,8 @@ static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 #[derive(Debug)]
 pub(super) enum Task {
     Batch(Batch),
-    /// Compress the next bytes of the packed inode.
-    Packed(Vec<u8>),
+    /// Compress the next segment of the packed inode.
+    Packed(Segment),
 }
 
 /// What a job made.
@@ -52,7 +56,11 @@ pub(super) enum MadeOf {
         /// What they have in the packed inode.
         fragments: Vec<u8>,
     },
-    Packed(Vec<Extent>),
+    Packed {
+        extents: Vec<Extent>,
+        /// They are those of an earlier image.
+        is_taken: bool,
+    },
 }
 
 /// What was made of a node, or of a part of a large file.
@@ -86,6 +94,7 @@ pub(super) struct Packer<'a> {
     pub(super) job: Job<'a>,
     pub(super) buffers: Buffers,
     pub(super) chain: Chain,
+    pub(super) early: Early,
     /// What the image has already, if equal contents are stored once.
     pub(super) known: Option<&'a Known>,
     pub(super) stop: &'a AtomicBool,
@@ -114,11 +123,15 @@ impl<'a> Stages for Packer<'a> {
         tools.fillers.restart();
         let batch = match (task, self.job.plan.methods.usual()) {
             (Task::Batch(batch), _) => batch,
-            (Task::Packed(bytes), Some(usual)) => {
+            (Task::Packed(segment), Some(usual)) => {
                 let mut extents = Vec::new();
-                tools.fillers.get(usual)?.fill(&bytes, Some(0), End::Cluster, &mut content, &mut extents)?;
+                let (old, start) = self.old_segment(&segment, usual)?.unzip();
+                let mut supply = Supply { filler: tools.fillers.get(usual)?, old, start: start.unwrap_or(0) };
+                let (all, end) = (0..segment.bytes.len(), (End::Cluster, Some(0)));
+                let (_, is_taken) = supply.fill(&segment.bytes, all, end, &mut content, &mut extents)?;
                 let blob = Content::new(&self.buffers, 1).gathered();
-                return Ok(Made { what: MadeOf::Packed(extents), content: content.gathered(), blob });
+                let what = MadeOf::Packed { extents, is_taken };
+                return Ok(Made { what, content: content.gathered(), blob });
             }
             (Task::Packed(_), None) => return Err(Error::Cancelled),
         };
@@ -159,7 +172,7 @@ impl<'a> Stages for Packer<'a> {
     }
 }
 
-impl Packer<'_> {
+impl<'a> Packer<'a> {
     /// An error if the caller, or another thread's failure, wants this one to stop.
     fn check(&self) -> Result<()> {
         if self.stop.load(Ordering::Relaxed) {
@@ -170,8 +183,61 @@ impl Packer<'_> {
 
     /// Whether the SHA-256 of files is needed.
     fn wants_digests(&self, is_compressed: bool) -> bool {
-        let BuildOptions { fingerprint, uuid, .. } = self.job.options;
-        *fingerprint || uuid.is_none() || (self.known.is_some() && !is_compressed)
+        let BuildOptions { fingerprint, uuid, base, .. } = self.job.options;
+        *fingerprint || uuid.is_none() || base.is_some() || (self.known.is_some() && !is_compressed)
+    }
+
+    /// The file in the earlier image, if there is one, that has this digest and was compressed in this way.
+    fn old(&self, digest: Option<&[u8; 32]>, size: u64, how: usize) -> Result<Option<(Old<'a>, Like)>> {
+        let (Some(base), Some(digest)) = (self.job.base, digest) else { return Ok(None) };
+        Ok(base.file(digest, size, how)?.zip(self.like(how, self.known.is_some())))
+    }
+
+    /// The packed inode of the earlier image, if this segment is in it, and where.
+    fn old_segment(&self, segment: &Segment, how: usize) -> Result<Option<((Old<'a>, Like), u64)>> {
+        let Some(base) = self.job.base else { return Ok(None) };
+        let found = base.segment(segment)?.zip(self.like(how, false));
+        Ok(found.map(|((old, start), like)| ((old, like), start)))
+    }
+
+    /// What clusters are like that are made in the way of this number.
+    fn like(&self, how: usize, is_shared: bool) -> Option<Like> {
+        let Job { options, plan, .. } = self.job;
+        let compression = plan.methods.all().get(how)?;
+        Some(Like {
+            algorithm: compression.algorithm(),
+            cluster: compression.cluster,
+            block_size: options.block_size,
+            is_dense: plan.is_dense,
+            is_shared,
+        })
+    }
+
+    /// The digest of a large file that the earlier image may have.
+    fn early(
+        &self,
+        id: NodeId,
+        size: u64,
+        is_first: bool,
+        open: &dyn source::Content,
+    ) -> Result<Option<[u8; 32]>> {
+        if !self.job.base.is_some_and(|base| base.has_large(size)) {
+            return Ok(None);
+        }
+        self.early.get(id, is_first, self.stop, || {
+            let mut hash = Sha256::new();
+            let mut buffer = vec![0; 1 << 20];
+            let mut at = 0;
+            while at < size {
+                self.check()?;
+                let length = usize::try_from(size - at).unwrap_or(usize::MAX).min(buffer.len());
+                let part = buffer.get_mut(..length).unwrap_or_default();
+                open.read(part, at)?;
+                hash.update(part);
+                at += length as u64;
+            }
+            Ok(hash.finalize().into())
+        })
     }
 
     /// The key of a file that is stored as it is, if it has blocks to share.
@@ -215,7 +281,7 @@ struct Making<'a, 'b> {
     items: Vec<Item>,
 }
 
-impl Making<'_, '_> {
+impl<'b> Making<'_, 'b> {
     /// A whole node; returns how many bytes of it were read.
     fn node(&mut self, id: NodeId, reader: &mut dyn ContentReader) -> Result<u64> {
         let Job { options, plan, tree, .. } = self.packer.job;
@@ -293,7 +359,8 @@ impl Making<'_, '_> {
     ) -> Result<(Stored, Option<[u8; 32]>)> {
         self.read_raw(open, 0..file.size)?;
         let digest = self.packer.wants_digests(true).then(|| Sha256::digest(&self.raw).into());
-        let stored = self.compress(id, how, file, true)?;
+        let old = self.packer.old(digest.as_ref(), file.size, how)?;
+        let stored = self.compress(id, how, file, 0, old)?;
         Ok((stored, digest))
     }
 
@@ -305,6 +372,11 @@ impl Making<'_, '_> {
         let is_chunked = options.chunk_bits(file).is_some();
         let method = if is_chunked { None } else { self.method(id, file, &*open)? };
         let is_compressed = is_chunked || method.is_some();
+        let early = if method.is_some() {
+            self.packer.early(id, file.size, part.all.start == 0, &*open)?
+        } else {
+            None
+        };
         let is_last = part.all.end == shape.size;
         let mut plain = part.clone();
         if is_compressed {
@@ -328,10 +400,14 @@ impl Making<'_, '_> {
             };
             digest = packer.chain.add(id, part.all.clone(), shape.size, packer.stop, add)?;
         }
+        if early.zip(digest).is_some_and(|(early, digest)| early != digest) {
+            return Err(Error::Changed { path: tree.path_of(id), what: "was written to" });
+        }
         let stored = if is_chunked {
             self.chunks(shape)?
         } else if let Some(how) = method {
-            self.compress(id, how, file, is_last)?
+            let old = packer.old(early.as_ref(), file.size, how)?;
+            self.compress(id, how, file, part.all.start, old)?
         } else {
             self.content.pad();
             Stored::Plain { shape, tail: 0..self.sections.tails.len() }
@@ -354,10 +430,12 @@ impl Making<'_, '_> {
     /// How a file is compressed, if it is: what the plan says, and samples of it if it is not small.
     fn method(&mut self, id: NodeId, file: &Regular, open: &dyn source::Content) -> Result<Option<usize>> {
         let Some(how) = self.packer.job.plan.methods.of(id, file) else { return Ok(None) };
+        let filler = self.fillers.get(how)?;
+        // What becomes of a file, or of a part of one, depends on no other.
+        filler.restart();
         if file.size < 4 * SAMPLE as u64 {
             return Ok(Some(how));
         }
-        let filler = self.fillers.get(how)?;
         let is_worth_it = filler.is_worth_it(file.size, |buffer, at| open.read(buffer, at))?;
         Ok(is_worth_it.then_some(how))
     }
@@ -369,8 +447,16 @@ impl Making<'_, '_> {
         open.read(&mut self.raw, range.start)
     }
 
-    /// Compresses what was read.
-    fn compress(&mut self, id: NodeId, how: usize, file: &Regular, is_last: bool) -> Result<Stored> {
+    /// Compresses what was read, which is in the file from `start` on, or takes it from the `old` file.
+    fn compress(
+        &mut self,
+        id: NodeId,
+        how: usize,
+        file: &Regular,
+        start: u64,
+        old: Option<(Old<'b>, Like)>,
+    ) -> Result<Stored> {
+        let is_last = start + self.raw.len() as u64 == file.size;
         let Job { options, plan, tree, .. } = self.packer.job;
         let Some(compression) = plan.methods.all().get(how) else { return Err(Error::Cancelled) };
         let filler = self.fillers.get(how)?;
@@ -386,7 +472,11 @@ impl Making<'_, '_> {
             }
             _ => End::Cluster,
         };
-        self.sections.compress(&self.raw, how, end, filler, &mut self.content).map(Stored::Compressed)
+        // The room beside the inode depends on the xattrs, which need not be what they were.
+        let has_same_room = |old: &Old<'_>| old.xattr_size() == plan.xattr_size(tree.node(id));
+        let old = old.filter(|(old, _)| !matches!(end, End::LeftIfSmall(_)) || has_same_room(old));
+        let mut supply = Supply { filler, old, start };
+        self.sections.compress(&self.raw, how, end, &mut supply, &mut self.content).map(Stored::Compressed)
     }
 
     /// Reads what is stored of a part.

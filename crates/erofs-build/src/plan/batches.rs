@@ -12,7 +12,7 @@ use crate::tree::{Kind, NodeId, Tree};
 const BATCH_BYTES: u64 = 1 << 20;
 
 /// Files that are compressed are worked on in larger parts, since a part ends with a cluster that is not full.
-const COMPRESSED_BYTES: u64 = 8 << 20;
+pub(crate) const COMPRESSED_BYTES: u64 = 8 << 20;
 
 /// A batch is closed when it has so many nodes.
 const BATCH_NODES: usize = 1024;

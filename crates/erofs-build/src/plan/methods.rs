@@ -22,6 +22,7 @@ pub(crate) struct Methods {
     usual: Option<usize>,
     /// Those of all nodes, if there are rules.
     of: Vec<Option<u8>>,
+    rules: Vec<(Gitignore, Option<u8>)>,
 }
 
 impl Methods {
@@ -32,24 +33,32 @@ impl Methods {
         if options.rules.is_empty() {
             return Ok(methods);
         }
-        let mut rules = Vec::new();
         for rule in &options.rules {
             let number = rule.compression.as_ref().map(|how| methods.number(how));
-            rules.push((pattern(&rule.pattern)?, number.and_then(|number| u8::try_from(number).ok())));
+            let number = number.and_then(|number| u8::try_from(number).ok());
+            methods.rules.push((pattern(&rule.pattern)?, number));
         }
-        let usual = methods.usual.and_then(|number| u8::try_from(number).ok());
         for (id, node) in tree.nodes.iter().enumerate() {
-            let mut of = usual;
+            let mut of = None;
             if let (Kind::Regular(_), Ok(id)) = (&node.kind, NodeId::try_from(id)) {
-                let below = tree.path_below(id);
-                let matches = |rule: &&(Gitignore, Option<u8>)| {
-                    rule.0.matched_path_or_any_parents(&below, false).is_ignore()
-                };
-                of = rules.iter().rev().find(matches).map_or(usual, |rule| rule.1);
+                of = methods.of_path(&tree.path_below(id));
             }
             methods.of.push(of);
         }
         Ok(methods)
+    }
+
+    /// How a file with this path below the root is compressed.
+    pub(crate) fn of_path(&self, below: &Path) -> Option<u8> {
+        let usual = self.usual.and_then(|number| u8::try_from(number).ok());
+        let matches = |rule: &&(Gitignore, Option<u8>)| {
+            !below.has_root() && rule.0.matched_path_or_any_parents(below, false).is_ignore()
+        };
+        self.rules.iter().rev().find(matches).map_or(usual, |rule| rule.1)
+    }
+
+    pub(crate) fn has_rules(&self) -> bool {
+        !self.rules.is_empty()
     }
 
     /// The number of a way, which is new or known.

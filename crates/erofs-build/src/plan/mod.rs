@@ -31,7 +31,7 @@ use crate::tree::{Kind, Node, NodeId, Tree};
 use crate::xattr::{Areas, Sets, Settings};
 use crate::zmap::Map;
 pub(crate) use alloc::Zone;
-pub(crate) use batches::{Batch, Batches, Part, parts};
+pub(crate) use batches::{Batch, Batches, COMPRESSED_BYTES, Part, parts};
 pub(crate) use chunks::{ChunkMap, MAX_CHUNKS, stored_chunks};
 pub(crate) use methods::{Methods, pattern};
 
