@@ -232,8 +232,9 @@ def build(
             what ``compress`` takes. The last that matches a file counts. What is compressed otherwise has no
             part in fragments.
         dedupe: store equal contents once: files, and parts of large ones (compressed: Linux 6.1).
-        order: how contents follow one another: ``"path"``, the default; ``"similar"``, versions of a file
-            together; or paths from ``src`` on, which come first in this order, a directory as all below it.
+        order: how contents follow one another: ``"path"``; ``"similar"``, files of the same name together;
+            paths from ``src`` on, which come first in this order, a directory as all below it. By default
+            ``"similar"`` if there are fragments, else ``"path"``.
         align: start the data of each file that has at least so many bytes, and is plain and without holes, at
             a multiple of them: a power of two. 2 MiB lets a DAX mount map large pages.
         chunk: store files in chunks of so many bytes, a power of two up to 8 MiB, each different one once.
@@ -314,7 +315,7 @@ def build(
         ),
         rules=[(pattern, _choice(other, size, None)) for pattern, other in others],
         dedupe=chosen("dedupe", dedupe, False),
-        order="path" if order is None else order if isinstance(order, str) else list(map(os.fsencode, order)),
+        order=_order(order),
         align=chosen("align", align),
         chunk=chunk,
         blob=None if blob is None else os.fspath(blob),
@@ -369,3 +370,10 @@ def _epoch_from_environment() -> int | None:
         return int(text)
     except ValueError:
         raise ValueError(f"SOURCE_DATE_EPOCH is {text!r}, not a number of seconds") from None
+
+
+def _order(order: str | Iterable[str | os.PathLike[str]] | None) -> str | list[bytes]:
+    """An order as the core takes it."""
+    if order is None:
+        return "usual"
+    return order if isinstance(order, str) else list(map(os.fsencode, order))

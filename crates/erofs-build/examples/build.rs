@@ -45,6 +45,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     options.base = std::env::var_os("BASE").map(Into::into);
     match std::env::var("ORDER").ok().as_deref() {
         Some("similar") => options.order = DataOrder::Similar,
+        Some("path") => options.order = DataOrder::Path,
         Some(list) => {
             options.order = DataOrder::Listed(list.split(',').map(|path| path.as_bytes().to_vec()).collect());
         }

@@ -134,7 +134,7 @@ impl Default for BuildOptions {
             inline_tail: None,
             compression: None,
             rules: Vec::new(),
-            order: DataOrder::Path,
+            order: DataOrder::Usual,
             align: None,
             dedupe: false,
             chunk: None,
@@ -151,11 +151,14 @@ impl Default for BuildOptions {
 /// The order in which contents are stored.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum DataOrder {
-    /// That of paths.
+    /// `Similar` where the ends of files and small files are compressed together, as fragments; else `Path`.
     #[default]
+    Usual,
+    /// That of paths.
     Path,
-    /// That of paths, but files of the same name in directories of the same name follow one another, so that
-    /// versions of a file are compressed together.
+    /// That of paths, but files of the same name follow one another, where the first of them would be, and of
+    /// these first those whose directories have the same names: what is alike, as versions of a file are, is
+    /// compressed together.
     Similar,
     /// What these paths name comes first, in this order, and the rest in that of paths. Paths are relative to
     /// the root, with `/` before them or not; a directory stands for everything below it.

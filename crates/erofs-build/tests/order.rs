@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use common::{built, open, view_dir, view_image};
-use erofs_build::{BuildOptions, DataOrder, Report};
+use erofs_build::{BuildOptions, Compression, CompressionAlgorithm, DataOrder, Report};
 use erofs_image::Place;
 
 fn tree(dir: &Path) {
@@ -17,10 +17,13 @@ fn tree(dir: &Path) {
     }
 }
 
-/// The names of files in the order of their blocks.
+/// The names of files in the order of their contents.
 fn layout(dir: &Path, order: DataOrder) -> (Vec<String>, Report) {
-    let options = BuildOptions { order, ..BuildOptions::default() };
-    let (bytes, report) = built(dir, &options);
+    layout_with(dir, &BuildOptions { order, ..BuildOptions::default() })
+}
+
+fn layout_with(dir: &Path, options: &BuildOptions) -> (Vec<String>, Report) {
+    let (bytes, report) = built(dir, options);
     let image = open(&bytes);
     assert!(view_image(&image) == view_dir(dir));
     let root = image.inode(image.root_nid()).unwrap();
@@ -29,7 +32,9 @@ fn layout(dir: &Path, order: DataOrder) -> (Vec<String>, Report) {
         .map(Result::unwrap)
         .filter(|entry| entry.inode.is_file())
         .map(|entry| match image.map(&entry.inode, 0).unwrap().place {
-            Place::Raw { offset, .. } => (offset, String::from_utf8(entry.path).unwrap()),
+            Place::Raw { offset, .. } | Place::Inside { offset, .. } => {
+                (offset, String::from_utf8(entry.path).unwrap())
+            }
             other => panic!("{other:?}"),
         })
         .collect();
@@ -61,11 +66,20 @@ fn listed_paths_come_first_and_unknown_ones_are_counted() {
 }
 
 #[test]
-fn versions_of_a_file_follow_one_another() {
+fn files_of_one_name_follow_one_another_and_versions_of_a_file_first() {
     let dir = tempfile::tempdir().unwrap();
     tree(dir.path());
     let (names, _) = layout(dir.path(), DataOrder::Similar);
-    assert_eq!(names, ["a/x", "a/y", "b/x", "b/y", "c/deep/x", "d/deep/x", "d/z"]);
+    assert_eq!(names, ["a/x", "b/x", "c/deep/x", "d/deep/x", "a/y", "b/y", "d/z"]);
+}
+
+#[test]
+fn where_small_files_are_compressed_together_those_of_one_name_are_neighbours() {
+    let dir = tempfile::tempdir().unwrap();
+    tree(dir.path());
+    let compression = Some(Compression::new(CompressionAlgorithm::Zstd));
+    let (names, _) = layout_with(dir.path(), &BuildOptions { compression, ..BuildOptions::default() });
+    assert_eq!(names, ["a/x", "b/x", "c/deep/x", "d/deep/x", "a/y", "b/y", "d/z"]);
 }
 
 /// The first block and the length of each file in the order of their blocks.

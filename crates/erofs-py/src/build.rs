@@ -182,6 +182,7 @@ impl TryFrom<Order> for DataOrder {
         Ok(match order {
             Order::Listed(paths) => Self::Listed(paths),
             Order::Named(name) => match name.as_str() {
+                "usual" => Self::Usual,
                 "path" => Self::Path,
                 "similar" => Self::Similar,
                 _ => {

@@ -127,7 +127,8 @@ _ID = click.IntRange(0, 0xFFFFFFFF)
 @click.option(
     "--order",
     metavar="path|similar|FILE",
-    help="Store contents in order of path, with versions of a file together, or what FILE lists first.",
+    help="Store contents in order of path, with files of the same name together, or what FILE lists first.  "
+    "[default: similar with fragments, else path]",
 )
 @click.option(
     "--align",

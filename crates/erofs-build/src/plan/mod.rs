@@ -211,7 +211,7 @@ impl Plan {
         self.shared_block = zone.block();
         zone.take_blocks((self.areas.shared().len() as u64).div_ceil(block_size));
         self.content_block = zone.block();
-        self.unknown_paths = order::arrange(&mut self.order, tree, &options.order);
+        self.unknown_paths = order::arrange(&mut self.order, tree, options);
         if let Some(align) = options.align {
             contents = contents.saturating_add(self.fill_gaps(options, tree, align));
         }

@@ -3,41 +3,48 @@
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 
-use crate::options::DataOrder;
+use crate::options::{BuildOptions, DataOrder};
 use crate::tree::{Kind, NodeId, ROOT, Tree};
 
 /// Puts nodes, which are in the order of the tree, into the order that was asked for. Returns how many of the
 /// listed paths name nothing.
-pub(super) fn arrange(order: &mut Vec<NodeId>, tree: &Tree, how: &DataOrder) -> u64 {
-    match how {
-        DataOrder::Path => 0,
-        DataOrder::Similar => {
-            *order = similar(order, tree);
-            0
-        }
-        DataOrder::Listed(paths) => listed(order, tree, paths),
+pub(super) fn arrange(order: &mut Vec<NodeId>, tree: &Tree, options: &BuildOptions) -> u64 {
+    let has_fragments = options.compression.as_ref().is_some_and(|how| how.fragments);
+    match &options.order {
+        DataOrder::Listed(paths) => return listed(order, tree, paths),
+        DataOrder::Similar => similar(order, tree),
+        DataOrder::Usual if has_fragments => similar(order, tree),
+        DataOrder::Usual | DataOrder::Path => {}
     }
+    0
 }
 
-/// Files of the same name, in directories of the same name, follow one another: neighbouring versions of a
-/// file do. Each such group stands where the first of it would, so that what else is near stays near.
-fn similar(order: &[NodeId], tree: &Tree) -> Vec<NodeId> {
+/// Files of the same name follow one another. Each such group stands where the first of it would, so that what
+/// else is near stays near; inside it those come together whose directories have the same names.
+fn similar(order: &mut [NodeId], tree: &Tree) {
     let name = |id: NodeId| &*tree.first_entry(id).name;
-    let compare = |a: &NodeId, b: &NodeId| -> Ordering {
-        let by_name = name(*a).cmp(name(*b));
-        let parent = |id| Some(tree.parent(id)).filter(|dir| *dir != ROOT).map(name);
-        by_name.then_with(|| parent(*a).cmp(&parent(*b)))
+    let from_the_end = |a: NodeId, b: NodeId| -> Ordering {
+        let (mut a, mut b) = (tree.parent(a), tree.parent(b));
+        while a != b && a != ROOT && b != ROOT {
+            match name(a).cmp(name(b)) {
+                Ordering::Equal => (a, b) = (tree.parent(a), tree.parent(b)),
+                unequal => return unequal,
+            }
+        }
+        (a != ROOT).cmp(&(b != ROOT))
     };
     let mut by_name = order.to_vec();
-    by_name.sort_unstable_by(|a, b| compare(a, b).then(a.cmp(b)));
+    by_name.sort_unstable_by(|&a, &b| name(a).cmp(name(b)).then_with(|| from_the_end(a, b)).then(a.cmp(&b)));
     // Each node with the first of its group.
-    let mut groups = Vec::with_capacity(order.len());
-    for group in by_name.chunk_by(|a, b| compare(a, b).is_eq()) {
-        groups.extend(group.iter().map(|id| (group[0], *id)));
+    let mut groups = Vec::with_capacity(by_name.len());
+    for group in by_name.chunk_by(|a, b| name(*a) == name(*b)) {
+        let first = group.iter().min().copied().unwrap_or_default();
+        groups.extend(group.iter().map(|id| (first, *id)));
     }
-    drop(by_name);
-    groups.sort_unstable();
-    groups.into_iter().map(|(_, id)| id).collect()
+    groups.sort_by_key(|(first, _)| *first);
+    for (place, (_, id)) in order.iter_mut().zip(groups) {
+        *place = id;
+    }
 }
 
 /// Puts off what has to lie at a multiple of `unit` blocks until what follows it has filled the gap before. Nodes
