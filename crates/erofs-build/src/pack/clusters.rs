@@ -152,7 +152,6 @@ impl Filler {
             let is_cut = || read <= self.block_size && plain_end(at) < input.len();
             let saves = room < plain || (is_end && !self.is_dense && room == plain && is_cut());
             if is_end && end == End::Left {
-                eprintln!("WASTED {} {}", rest.len(), encoded);
                 break;
             }
             if let (true, End::LeftIfSmall(most)) = (is_end, end) {
