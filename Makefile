@@ -53,7 +53,7 @@ demo: build ## Mount a Python stack twice in one domain, as an ordinary user, an
 
 bench: build ## Measure against peers and the kernel; write benchmarks/results (ARGS="reading" for one group)
 	@tools/system-packages bench
-	PYTHONPATH=tools:tests $(BIN)/python benchmarks/bench.py $(ARGS)
+	PYTHONPATH=tools:tests:demo $(BIN)/python benchmarks/bench.py $(ARGS)
 
 # -- tests and lints --------------------------------------------------------------------------------------------
 

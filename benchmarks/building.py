@@ -1,54 +1,167 @@
-"""How long an image takes to build."""
+"""How long images take to build, how large they are, and how much memory that takes."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+import zipfile
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from measure import Table, Target, alternate, timed
+from extracting import roomy
+from measure import Table, Target, alternate, weighed
+from stacks import CACHE as WHEELS
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from corpus import Corpus
     from peers import Peers
 
+OURS, THEIRS, SQUASH = "pyerofs", "mkfs.erofs", "mksquashfs"
+WITH_DIGESTS = "mkfs.erofs with digests"
+WITH_FINGERPRINTS = "pyerofs with fingerprints"
+#: Two threads each. What is measured are builds that do the same: no fingerprints, no digest for the UUID.
+BUILD = ("pyerofs", "build", "--force", "--quiet", "--threads", "2")
+BARE = ("--no-fingerprint", "--uuid", "clear")
+MKFS = ("--quiet", "-Uclear", "--workers=2")
+MKSQUASHFS = ("-quiet", "-no-progress", "-noappend", "-processors", "2")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to compress, in the words of each program, and what is to be reached against mkfs.erofs.
+
+    What mkfs.erofs calls fragments stores equal ones once, as `--dedupe` of pyerofs does.
+    """
+
+    name: str
+    method: str
+    time: float
+    size: float
+    squash: tuple[str, ...] = ()
+
+    def ours(self) -> tuple[str, ...]:
+        """The options of pyerofs build."""
+        return ("--compress", self.method, "--cluster", "64k", "--dedupe", "--target-kernel", "6.12")
+
+    def mkfs(self) -> tuple[str, ...]:
+        """The options of mkfs.erofs."""
+        return (f"-z{self.method}", "-C65536", "-Efragments")
+
+
+SETTINGS = (
+    Setting("Zstandard 3", "zstd,level=3", 0.1, 1.0, ("-comp", "zstd", "-Xcompression-level", "3")),
+    Setting("LZ4", "lz4", 0.5, 1.005),
+    Setting("LZ4HC 9", "lz4hc,level=9", 0.5, 1.005),
+    Setting("DEFLATE 9", "deflate,level=9", 1.0, 1.0),
+    Setting("LZMA 6", "lzma,level=6", 0.7, 1.0),
+)
+
+
+class Builders:
+    """Runs the builders on trees, and keeps what each run took."""
+
+    def __init__(self, peers: Peers, place: Path) -> None:
+        self._peers = peers
+        self._image = place / "image"
+        self.memory = Table("Peak memory of building", "MB", "VmHWM of the processes measured here")
+
+    def ours(self, tree: Path, *options: str) -> list[str]:
+        """The words of pyerofs build."""
+        return [*BUILD, *options, str(tree), str(self._image)]
+
+    def mkfs(self, tree: Path, *options: str) -> list[str]:
+        """The words of mkfs.erofs."""
+        return self._peers.command("mkfs.erofs", *MKFS, *options, self._image, tree)
+
+    def squash(self, tree: Path, *options: str) -> list[str]:
+        """The words of mksquashfs."""
+        return self._peers.command("mksquashfs", tree, self._image, *MKSQUASHFS, *options)
+
+    def compare(self, title: str, ways: dict[str, list[str]], command: str) -> tuple[Table, Table]:
+        """Run all ways in turn; returns the tables of seconds and of bytes."""
+        print(f"  {title}", flush=True)
+        times = Table(title, "s", command)
+        sizes = Table(f"{title}: size", "bytes", command)
+
+        def once(name: str) -> float:
+            self._image.unlink(missing_ok=True)
+            os.sync()
+            seconds, peak = weighed(ways[name])
+            sizes.values.setdefault(name, []).append(self._image.stat().st_size)
+            self.memory.values.setdefault(f"{name}: {title}", []).append(peak / 1e6)
+            return seconds
+
+        alternate(times, {name: partial(once, name) for name in ways})
+        self._image.unlink(missing_ok=True)
+        return times, sizes
+
 
 def tables(peers: Peers, corpus: Corpus, work: Path) -> list[Table]:
-    """Build the tree from a warm page cache."""
-    tree = corpus.tree
-    target = work / "out"
-    plain = peers.command("mkfs.erofs", "--quiet", target, tree)
-    words = {
-        "mkfs.erofs": plain,
-        "mkfs.erofs with digests": peers.command(
-            "mkfs.erofs", "--quiet", "--xattr-inode-digest", target, tree
-        ),
-        # pyerofs returns when its image is on the disk, mkfs.erofs when it is in the page cache.
-        "mkfs.erofs, then sync": ["sh", "-c", '"$@" && sync "$0"', str(target), *plain],
-        "pyerofs without fingerprints": ["pyerofs", "build", "--no-fingerprint", str(tree), str(target)],
-        "pyerofs": ["pyerofs", "build", str(tree), str(target)],
-        "mksquashfs, uncompressed": peers.command(
-            "mksquashfs", tree, target, "-quiet", "-no-progress", "-noI", "-noD", "-noF", "-noX"
-        ),
+    """Build the tree from a warm page cache, plain and in all ways to compress, and versions of a tree."""
+    with tempfile.TemporaryDirectory(prefix="pyerofs-bench-", dir=roomy(work)) as place:
+        builders = Builders(peers, Path(place))
+        weighed(builders.ours(corpus.tree))
+        made = plain(builders, corpus.tree)
+        for setting in SETTINGS:
+            made += compressed(builders, corpus.tree, setting)
+        made += versions(builders, Path(place))
+    return [*made, builders.memory]
+
+
+def plain(builders: Builders, tree: Path) -> list[Table]:
+    """Images whose contents are stored as they are."""
+    ways = {
+        THEIRS: builders.mkfs(tree),
+        WITH_DIGESTS: builders.mkfs(tree, "--xattr-inode-digest=trusted.erofs.fingerprint"),
+        OURS: builders.ours(tree, *BARE),
+        WITH_FINGERPRINTS: builders.ours(tree),
+        SQUASH: builders.squash(tree, "-noI", "-noD", "-noF", "-noX"),
     }
+    times, sizes = builders.compare("Build a plain image", ways, "page cache warm, two threads")
+    times.targets = [Target(OURS, 0.6, THEIRS), Target(WITH_FINGERPRINTS, 1.0, WITH_DIGESTS)]
+    return [times, sizes]
 
-    def once(name: str) -> float:
-        target.unlink(missing_ok=True)
-        os.sync()
-        return timed(words[name])
 
-    once("pyerofs")
-    table = Table(
-        "Build an image",
-        "s",
-        "pyerofs build TREE IMAGE; mkfs.erofs IMAGE TREE (page cache warm)",
-        targets=[
-            Target("pyerofs", 1.0, "mkfs.erofs with digests"),
-            Target("pyerofs without fingerprints", 1.0, "mkfs.erofs"),
-        ],
-    )
-    alternate(table, {name: partial(once, name) for name in words})
-    target.unlink(missing_ok=True)
-    return [table]
+def compressed(builders: Builders, tree: Path, setting: Setting) -> list[Table]:
+    """Images in one way to compress, with fragments and equal contents stored once."""
+    ways = {
+        THEIRS: builders.mkfs(tree, *setting.mkfs()),
+        OURS: builders.ours(tree, *BARE, *setting.ours()),
+        WITH_FINGERPRINTS: builders.ours(tree, *setting.ours()),
+    }
+    if setting.squash:
+        ways[SQUASH] = builders.squash(tree, *setting.squash)
+    command = f"pyerofs build {' '.join(setting.ours())}; mkfs.erofs {' '.join(setting.mkfs())}"
+    times, sizes = builders.compare(f"Build with {setting.name}, clusters of 64 KiB", ways, command)
+    times.targets = [Target(OURS, setting.time, THEIRS)]
+    sizes.targets = [Target(OURS, setting.size, THEIRS)]
+    if setting.squash:
+        times.targets = [*times.targets, Target(OURS, 1.0, SQUASH)]
+        sizes.targets = [*sizes.targets, Target(OURS, 1.0, SQUASH)]
+    return [times, sizes]
+
+
+def versions(builders: Builders, place: Path) -> list[Table]:
+    """Three versions of a tree in one image; of NumPy, if the demo has fetched them."""
+    wheels = sorted(WHEELS.glob("numpy-*.whl"))[-3:]
+    if len(wheels) < 3:
+        print("left out: versions of a tree: `make demo` fetches those of NumPy")
+        return []
+    tree = place / "versions"
+    for wheel in wheels:
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(tree / wheel.name.split("-")[1])
+    setting = SETTINGS[0]
+    ways = {
+        THEIRS: builders.mkfs(tree, f"-z{setting.method}", "-C65536", "-Efragments,dedupe"),
+        OURS: builders.ours(tree, *BARE, *setting.ours()),
+        SQUASH: builders.squash(tree, *setting.squash),
+    }
+    title = "Build an image of three versions of NumPy with Zstandard 3"
+    times, sizes = builders.compare(title, ways, "mkfs.erofs with -Efragments,dedupe; pyerofs with --dedupe")
+    sizes.targets = [Target(OURS, 1.0, THEIRS), Target(OURS, 1.0, SQUASH)]
+    shutil.rmtree(tree)
+    return [times, sizes]

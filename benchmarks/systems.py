@@ -116,12 +116,12 @@ def overlay(name: str, tree: Path) -> System:
     return System(name, enter)
 
 
-def kernel(name: str, image: Path) -> System:
-    """The kernel's own EROFS."""
+def kernel(name: str, image: Path, *devices: Path) -> System:
+    """The kernel's own EROFS; `devices` are those that the image names."""
 
     @contextlib.contextmanager
     def enter(at: Path) -> Iterator[Shell]:
-        with judges.kernel_mount(image, at), standing(at) as shell:
+        with judges.kernel_mount(image, at, devices=devices), standing(at) as shell:
             yield shell
 
     return System(name, enter)
