@@ -22,13 +22,17 @@ pub(crate) struct Methods {
     usual: Option<usize>,
     /// Those of all nodes, if there are rules.
     of: Vec<Option<u8>>,
+    /// A file of no more bytes takes as much compressed as it does as it is, if its end is not treated
+    /// otherwise.
+    unit: u64,
     rules: Vec<(Gitignore, Option<u8>)>,
 }
 
 impl Methods {
     /// Asks the rules about every file.
     pub(crate) fn choose(options: &BuildOptions, tree: &Tree) -> Result<Self> {
-        let mut methods = Self::default();
+        let unit = if options.is_dense() { 0 } else { options.block_size.into() };
+        let mut methods = Self { unit, ..Self::default() };
         methods.usual = options.compression.as_ref().map(|how| methods.number(how));
         if options.rules.is_empty() {
             return Ok(methods);
@@ -78,12 +82,15 @@ impl Methods {
         self.usual
     }
 
-    /// How a node is compressed, if it is. One that is mostly holes is not: there would be no end to zeros.
+    /// How a node is compressed, if it is. One that is mostly holes is not: there would be no end to zeros. Nor is
+    /// one that would take a block in any case, while as it is most of these lie beside their inodes.
     pub(crate) fn of(&self, id: NodeId, file: &Regular) -> Option<usize> {
         if file.is_mostly_holes() {
             return None;
         }
-        self.of.get(id as usize).map_or(self.usual, |number| number.map(usize::from))
+        let number = self.of.get(id as usize).map_or(self.usual, |number| number.map(usize::from))?;
+        let gains = self.all.get(number).is_none_or(|how| how.fragments || how.inline);
+        (gains || file.size > self.unit).then_some(number)
     }
 
     /// Whether LZ4 in clusters of a block is all there is, which needs no records.
