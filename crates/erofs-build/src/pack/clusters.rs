@@ -1,9 +1,10 @@
 //! Fills clusters with the contents of a file, or of a part of one.
 
 use erofs_encode::{EncodeError, Encoder, Method};
+use erofs_format::compression::Algorithm;
 
 use super::content::Content;
-use crate::compress::Compression;
+use crate::compress::{Compression, CompressionAlgorithm};
 use crate::error::{Error, Result};
 use crate::zmap::Extent;
 
@@ -23,12 +24,14 @@ pub(super) const SAMPLE: usize = 8 << 10;
 #[derive(Debug)]
 pub(super) struct Filler {
     encoder: Encoder,
-    /// Quick, and finds both repetition and a narrow choice of bytes.
+    /// Quick, and finds what the encoder finds: repetition, and mostly a narrow choice of bytes too.
     sampler: Encoder,
     /// The cluster that was filled last.
     encoded: Vec<u8>,
     /// Input that a cluster holds, going by those before.
     usual: usize,
+    /// What is taken for that at first.
+    first_usual: usize,
     cluster: usize,
     block_size: usize,
     /// Clusters are of any length and lie close together.
@@ -92,13 +95,26 @@ pub(super) struct Rest {
 
 impl Filler {
     pub(super) fn new(compression: &Compression, block_size: u32, is_dense: bool) -> Result<Self> {
+        let cluster = if is_dense { compression.dense_cluster(block_size) } else { compression.cluster };
+        let cluster = cluster as usize;
+        let quick = match compression.algorithm() {
+            Algorithm::Lz4 => Method::Lz4,
+            _ => Method::Zstd { level: 1, window_log: 15 },
+        };
         Ok(Self {
             encoder: compression.encoder()?,
-            sampler: Encoder::new(Method::Zstd { level: 1, window_log: 15 }).map_err(failed)?,
+            sampler: Encoder::new(quick).map_err(failed)?,
             encoded: Vec::new(),
             usual: 0,
-            cluster: if is_dense { compression.dense_cluster(block_size) } else { compression.cluster }
-                as usize,
+            // Taking too much costs nothing: such a file is compressed with others. Taking too little costs a
+            // compression that is thrown away.
+            first_usual: match compression.algorithm {
+                CompressionAlgorithm::Lz4 => 2 * cluster,
+                CompressionAlgorithm::Lz4Hc => 2 * cluster + cluster / 2,
+                CompressionAlgorithm::Deflate | CompressionAlgorithm::Zstd => 3 * cluster,
+                CompressionAlgorithm::Lzma => 4 * cluster,
+            },
+            cluster,
             block_size: block_size as usize,
             is_dense,
         })
@@ -108,7 +124,7 @@ impl Filler {
     pub(super) fn restart(&mut self) {
         self.encoder.restart();
         self.sampler.restart();
-        self.usual = 2 * self.cluster;
+        self.usual = self.first_usual;
     }
 
     /// Fills clusters with `input` and puts them into `content`. The places of `extents` count from the start of
