@@ -127,6 +127,11 @@ impl Filler {
         self.usual = self.first_usual;
     }
 
+    /// Whether a last section of so many bytes is surely left as a whole, if ends are left.
+    pub(super) fn leaves(&self, length: usize) -> bool {
+        length < self.first_usual && !self.is_dense
+    }
+
     /// Fills clusters with `input` and puts them into `content`. The places of `extents` count from the start of
     /// `content`.
     ///

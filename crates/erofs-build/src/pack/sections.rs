@@ -113,6 +113,11 @@ impl<'a> Sections<'a> {
                 if self.has_fragment(known, key) {
                     return Ok(Compressed { pieces, whole, ending: Ending::Nothing });
                 }
+                // Most files are small: nothing of them has to be hashed again to know what becomes of them.
+                if supply.filler.leaves(section.len()) {
+                    let ending = self.fragment(section, Some(key), true);
+                    return Ok(Compressed { pieces, whole, ending });
+                }
             }
             let (end, offset) = supply.filler.section(end, is_last, at);
             let key = known.section_key(section, how, offset, end);
@@ -179,6 +184,12 @@ impl<'a> Sections<'a> {
             return Ending::Nothing;
         }
         let key = self.known.map(|known| known.fragment_key(left));
+        self.fragment(left, key, is_sure)
+    }
+
+    /// What was left, as a fragment.
+    fn fragment(&mut self, left: &[u8], key: Option<Key>, is_sure: bool) -> Ending {
+        let llen = left.len() as u64;
         let start = self.fragments.len();
         if !self.known.zip(key).is_some_and(|(known, key)| self.has_fragment(known, key)) {
             self.fragments.extend_from_slice(left);
