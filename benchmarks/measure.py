@@ -32,7 +32,7 @@ class Target:
         ratio = table.median(self.row) / table.median(self.against)
         return (
             f"{'met' if ratio <= self.factor else 'MISSED'}: {self.row} takes {ratio:.2f} x {self.against}, "
-            f"target at most {self.factor:.2g} x"
+            f"target at most {self.factor:.4g} x"
         )
 
 
