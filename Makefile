@@ -23,7 +23,7 @@ PYTHON_DIRS := python tests tools benchmarks demo docs/examples
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help build demo test test-rust test-python test-grid test-free-threaded lint lint-rust lint-python bench dist reference fuzz lock clean distclean
+.PHONY: help build demo test test-rust test-python test-grid test-deep test-free-threaded lint lint-rust lint-python bench dist reference fuzz lock clean distclean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
@@ -77,6 +77,12 @@ test-grid: build ## Run the whole grid: every set of mkfs.erofs' options with ev
 	@tools/system-packages test
 	tools/system-packages vm
 	$(BIN)/python -m pytest -m grid tests/differential/test_grid.py $(ARGS)
+
+test-deep: build ## Try a thousand random trees and options instead of a few, in half an hour
+	@tools/system-packages test
+	tools/system-packages vm
+	HYPOTHESIS_PROFILE=deep $(BIN)/python -m pytest tests/differential/test_any_tree.py \
+		tests/differential/test_any_options.py $(ARGS)
 
 # Not in CI: no package of Debian's holds such an interpreter. The stable ABI does not exist there, so PyO3 makes a
 # version-specific extension by itself; everything else is the same.

@@ -1,37 +1,20 @@
-"""Images that our builder compresses, or stores equals of once: every judge must see the tree that went in.
-
-The first to look is fsck.erofs, which decodes everything by code of its own, then Linux 7.2 in the virtual
-machine; this machine's kernel gets what both accept.
-"""
+"""Images that our builder compresses, or stores equals of once: every judge must see the tree."""
 
 from __future__ import annotations
 
-import re
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
-import pyerofs
-from builders import ALL_COMPRESSED, COMPRESSED, SHARED, Ours
+from builders import ALL_COMPRESSED, COMPRESSED, SHARED
 from cases import CASES
 from grid_trees import EQUALS, TREES
-from judges import (
-    Snapshot,
-    as_extracted,
-    as_tree,
-    assert_same,
-    differences,
-    kernel_mount,
-    of_directory,
-    of_image,
-)
-from vm_judge import Refused, judge
+from judged import by_fsck, by_kernels, by_us
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from builders import Made
+    from builders import Ours
     from cases import Case
     from peers import Peers
     from trees import Trees
@@ -39,35 +22,6 @@ if TYPE_CHECKING:
 BATCH = 60
 # No disk filesystem, to which fsck.erofs could extract, holds xattrs of any size.
 SEEN_BY_ALL = [*TREES[1:], *(case for case in CASES if case.name != "huge_xattrs")]
-
-
-def by_us(made: Made, builder: Ours, tree: Snapshot) -> Snapshot:
-    """What our reader sees, which must be the tree."""
-    with pyerofs.open(made.image, made.devices) as image:
-        read = of_image(image)
-    assert_same(builder.expected(tree), as_tree(read), f"our reader, {builder}")
-    return read
-
-
-def by_fsck(made: Made, builder: Ours, tree: Snapshot, peers: Peers, at: Path) -> None:
-    """fsck.erofs has nothing to say, checks the fingerprints, and extracts the tree."""
-    devices = [f"--device={device}" for device in made.devices]
-    said = peers.fsck(made.image, *devices, *(["--xattr-inode-digest"] if builder.fingerprint else []))
-    # The packed inode, which is no file of the tree, has no fingerprint in mkfs.erofs' images either.
-    packed = re.search(r"packed nid:\s+(\d+)", peers.dump(made.image, *devices, "-s"))
-    known = f"no digest xattr for nid {packed[1]}, skipped" if packed else "nothing"
-    said = "\n".join(line for line in said.splitlines() if known not in line)
-    assert "<W>" not in said, f"{builder}: {said}"
-    assert "<E>" not in said, f"{builder}: {said}"
-    if made.devices:
-        # It extracts files whose last chunk is a hole without that one, those of mkfs.erofs --blobdev too.
-        peers.fsck(made.image, *devices, "--extract")
-        return
-    peers.fsck(made.image, f"--extract={at}", "--preserve", "--xattrs")
-    expected = builder.expected(tree)
-    found = as_extracted(as_tree(of_directory(at)), expected)
-    assert_same(as_extracted(expected, expected), found, f"fsck --extract, {builder}")
-    shutil.rmtree(at)
 
 
 def check(builders: list[Ours], case: Case, trees: Trees, peers: Peers, work: Path) -> None:
@@ -81,16 +35,7 @@ def check(builders: list[Ours], case: Case, trees: Trees, peers: Peers, work: Pa
         images.append(made)
         seen.append(by_us(made, builder, snapshot))
         by_fsck(made, builder, snapshot, peers, target / "out")
-    failures = []
-    for builder, made, ours, newest in zip(builders, images, seen, judge(peers, images), strict=True):
-        if isinstance(newest, Refused):
-            failures.append(f"{builder}: Linux 7.2: {newest.error}")
-        elif lines := differences(newest, ours):
-            failures.append(f"{builder}: Linux 7.2: {lines}")
-        else:
-            with kernel_mount(made.image, work / "mnt", devices=made.devices) as at:
-                assert_same(of_directory(at), ours, f"this kernel, {builder}")
-    assert not failures, "\n".join(failures)
+    by_kernels(builders, images, seen, peers, work / "mnt")
 
 
 @pytest.mark.root
