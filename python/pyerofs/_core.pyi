@@ -73,6 +73,7 @@ class Facts(TypedDict):
     algorithms: list[tuple[str, int | None, tuple[int, int]]]
     packed_nid: int | None
     metabox_nid: int | None
+    build_record: str | None
     devices: list[tuple[bytes, int, int]]
 
 @type_check_only
@@ -88,6 +89,8 @@ class Built(TypedDict):
     content_bytes: int
     stored_bytes: int
     shared_bytes: int
+    taken_bytes: int
+    base_unused: str | None
     unknown_paths: int
     fingerprints: int
     excluded: int
@@ -363,6 +366,7 @@ def build(
     chunk: int | None,
     blob: str | None,
     reuse: list[str],
+    base: str | None,
     keep_going: bool,
     threads: int | None,
     force: bool,

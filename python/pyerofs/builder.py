@@ -94,6 +94,8 @@ class BuildReport:
         content_bytes: bytes of file contents that were read, holes left out.
         stored_bytes: bytes of the image that hold them, in blocks of their own.
         shared_bytes: bytes of files that were not stored because their equals were.
+        taken_bytes: bytes of compressed clusters that were taken from ``base``.
+        base_unused: why nothing could be taken from ``base``; None if it was used, or none was given.
         unknown_paths: paths of ``order`` that name nothing.
         fingerprints: files that carry a fingerprint.
         excluded: entries that a pattern left out, not counting what lies below them.
@@ -115,6 +117,8 @@ class BuildReport:
     content_bytes: int
     stored_bytes: int
     shared_bytes: int
+    taken_bytes: int
+    base_unused: str | None
     unknown_paths: int
     fingerprints: int
     excluded: int
@@ -172,6 +176,7 @@ def build(
     chunk: int | None = None,
     blob: str | os.PathLike[str] | None = None,
     reuse: Iterable[str | os.PathLike[str]] = (),
+    base: str | os.PathLike[str] | None = None,
     keep_going: bool = False,
     threads: int | None = None,
     force: bool = False,
@@ -241,6 +246,8 @@ def build(
             They can't be compressed.
         blob: a new file that gets the chunks in place of the image, which names it as its device.
         reuse: blobs of earlier builds with the same block size; chunks that are there are not stored again.
+        base: an earlier image of the tree, built in the same way: what did not change is not compressed
+            again. The result is the same. Its fingerprints and contents are believed. It may be ``image``.
             They are the first devices of the image, in this order.
         keep_going: leave out files and directories that can't be read, vanish, or change while they are
             stored, instead of failing; the report names them. A directory is left out with all that is below
@@ -320,6 +327,7 @@ def build(
         chunk=chunk,
         blob=None if blob is None else os.fspath(blob),
         reuse=[os.fspath(path) for path in reuse],
+        base=None if base is None else os.fspath(base),
         keep_going=keep_going,
         threads=threads,
         force=force,

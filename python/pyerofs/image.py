@@ -358,6 +358,11 @@ class Image:
         """Number of the inode whose data holds inodes and directories, None if there is none."""
         return self._facts["metabox_nid"]
 
+    @property
+    def build_record(self) -> str | None:
+        """How its files were compressed, in lines of text, as far as pyerofs did it; nobody verifies it."""
+        return self._facts["build_record"]
+
     def usage(self, on_error: Callable[[OSError], object] | None = None) -> Usage:
         """Count what is in the image, and what it takes; reads every inode and no file.
 

@@ -8,6 +8,8 @@ use std::path::Path;
 
 use common::{build_to, built, open, view_dir, view_image};
 use erofs_build::{BuildOptions, Compression, CompressionAlgorithm, Error, ErrorKind, Report, Rule};
+use erofs_image::{EncodedPlace, Image};
+use sha2::{Digest, Sha256};
 
 /// A source of numbers that are the same in every run.
 struct Numbers(u64);
@@ -288,4 +290,51 @@ fn a_damaged_image_is_an_error_or_does_no_more_harm_than_its_own_bytes() {
         }
         assert!(outcomes[0] > 10 && outcomes[1] > 10, "{outcomes:?}");
     }
+}
+
+/// The digest of all clusters of files. Where they lie does not count, and fragments follow one another as they
+/// like.
+fn clusters(image: &Image) -> String {
+    let mut hash = Sha256::new();
+    let mut cluster = Vec::new();
+    let root = image.inode(image.root_nid()).unwrap();
+    for entry in image.walk(&root) {
+        let inode = entry.unwrap().inode;
+        let Some(mut encoding) = image.encoding(&inode).unwrap().filter(|_| inode.is_file()) else {
+            continue;
+        };
+        let mut at = 0;
+        while at < inode.size {
+            let extent = encoding.at(at).unwrap();
+            at += extent.len;
+            hash.update(format!("{} ", extent.len));
+            if let EncodedPlace::Cluster { at, len, algorithm } = extent.place {
+                cluster.resize(len as usize, 0);
+                image.cluster(at, &mut cluster).unwrap();
+                hash.update(format!("{algorithm:?} {} ", at.is_inline()));
+                hash.update(&cluster);
+            }
+        }
+    }
+    let digest = hash.finalize();
+    digest.iter().take(8).fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+#[test]
+fn whoever_changes_the_clusters_of_files_changes_the_record() {
+    let dir = tempfile::tempdir().unwrap();
+    tree(dir.path(), 30);
+    let digests = [(true, false, false), (true, false, true), (false, true, true), (false, true, false)].map(
+        |(fragments, inline, dedupe)| {
+            let how = Compression { fragments, inline, ..how(CompressionAlgorithm::Lz4) };
+            let options = BuildOptions { compression: Some(how), dedupe, ..BuildOptions::default() };
+            clusters(&open(&built(dir.path(), &options).0))
+        },
+    );
+    assert_eq!(
+        digests,
+        ["73c722534e4c17e3", "251af7b134856b35", "08d27e3aa5ba88b7", "d9182db9fc9d41b0"],
+        "files are compressed otherwise than before: count ENCODERS up in src/pack/base/record.rs, unless no release has \
+         had the number, and write the new digests here"
+    );
 }

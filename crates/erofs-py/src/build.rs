@@ -30,7 +30,7 @@ pub(crate) const PAUSE: Duration = Duration::from_millis(40);
 #[pyo3(signature = (src, image, *, block_size, label, uuid, time, source_date_epoch, all_root, uid_map, gid_map,
     uid_offset, gid_offset, force_uid, force_gid, xattrs, share_xattrs_above, xattr_prefixes, fingerprint,
     target_kernel, exclude, exclude_regex, hard_dereference, file_contexts, whiteouts, holes, inline_tail, compress,
-    fragments, tail_packing, rules, dedupe, order, align, chunk, blob, reuse, keep_going, threads, force, progress))]
+    fragments, tail_packing, rules, dedupe, order, align, chunk, blob, reuse, base, keep_going, threads, force, progress))]
 #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)] // keyword arguments, each with its name
 pub(crate) fn build<'py>(
     py: Python<'py>,
@@ -70,6 +70,7 @@ pub(crate) fn build<'py>(
     chunk: Option<u32>,
     blob: Option<PathBuf>,
     reuse: Vec<PathBuf>,
+    base: Option<PathBuf>,
     keep_going: bool,
     threads: Option<usize>,
     force: bool,
@@ -105,6 +106,7 @@ pub(crate) fn build<'py>(
         chunk,
         blob,
         reuse,
+        base,
         threads: threads
             .map(|count| NonZeroUsize::new(count).ok_or_else(|| Failure::value("threads: 0 can't build")))
             .transpose()?,
@@ -360,6 +362,7 @@ fn as_dict<'py>(py: Python<'py>, report: &Report) -> Result<Bound<'py, PyDict>, 
         ("content_bytes", report.content_bytes),
         ("stored_bytes", report.stored_bytes),
         ("shared_bytes", report.shared_bytes),
+        ("taken_bytes", report.taken_bytes),
         ("unknown_paths", report.unknown_paths),
         ("fingerprints", report.fingerprints),
         ("excluded", report.excluded),
@@ -371,6 +374,7 @@ fn as_dict<'py>(py: Python<'py>, report: &Report) -> Result<Bound<'py, PyDict>, 
     let skipped: Vec<_> =
         report.skipped.iter().map(|skipped| (skipped.path.as_os_str(), &skipped.reason)).collect();
     dict.set_item("skipped", skipped)?;
+    dict.set_item("base_unused", &report.base_unused)?;
     dict.set_item("uuid", PyBytes::new(py, &report.uuid))?;
     dict.set_item("build_time", report.build_time)?;
     let version = |version: KernelVersion| (version.0, version.1);

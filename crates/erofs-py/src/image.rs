@@ -285,6 +285,8 @@ fn facts<'py>(py: Python<'py>, image: &erofs_image::Image) -> Result<Bound<'py, 
     dict.set_item("algorithms", algorithms)?;
     dict.set_item("packed_nid", superblock.packed_nid)?;
     dict.set_item("metabox_nid", superblock.metabox_nid)?;
+    let record = image.build_record().map_err(Failure::from)?;
+    dict.set_item("build_record", record)?;
     let devices: Vec<_> = superblock
         .devices
         .iter()

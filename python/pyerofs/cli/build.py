@@ -148,6 +148,12 @@ _ID = click.IntRange(0, 0xFFFFFFFF)
     help="A blob of an earlier build, whose chunks are not stored again; may be repeated.",
 )
 @click.option(
+    "--base",
+    type=click.Path(),
+    metavar="OLD",
+    help="An earlier image of SRC: what did not change is not compressed again. The result is the same.",
+)
+@click.option(
     "--target-kernel",
     metavar="VERSION",
     help="The oldest Linux that has to mount the image.  [default: the oldest longterm kernel that reads the "
@@ -242,6 +248,8 @@ def command(
             progress.close()
     for path, reason in report.skipped:
         warn(f"{path}: {reason}; left out")
+    if report.base_unused is not None:
+        warn(f"{options['base']}: nothing can be taken from it: {report.base_unused}")
     out = sys.stderr if to_stream else None
     if as_json:
         emit_json({**name_fields(image, "image"), **_fields(report)}, out)
@@ -332,6 +340,8 @@ def _lines(image: str, report: BuildReport, verbose: bool) -> list[str]:
             ),
             f"  {report.fingerprints} fingerprints, UUID {report.uuid}",
         ]
+    if report.taken_bytes:
+        lines.append(f"  {human_size(report.taken_bytes)} of clusters taken from the base")
     if report.excluded and verbose:
         lines.append(f"  {report.excluded} entries excluded")
     if report.skipped:

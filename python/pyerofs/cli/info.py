@@ -61,6 +61,7 @@ def _lines(image: Image) -> list[str]:
         f"Compression:   {', '.join(algorithms) or 'none'}",
         *([] if image.packed_nid is None else [f"Fragments in:  nid {image.packed_nid}"]),
         *([] if image.metabox_nid is None else [f"Metadata in:   nid {image.metabox_nid}"]),
+        *([] if image.build_record is None else [f"Built with:    {_record(image.build_record)}"]),
         f"Mounts on:     Linux {kernel(image.oldest_kernel)} and newer",
     ]
     for kind, title in (("incompat", "Needed features:"), ("compat", "Other features:")):
@@ -73,6 +74,11 @@ def _lines(image: Image) -> list[str]:
         tag = quoted(device.tag) or "-"
         lines.append(f"Device {number}:      {device.blocks} blocks, tag {tag}")
     return lines
+
+
+def _record(text: str) -> str:
+    """Put the lines of a record into one; the first only says what it is."""
+    return quoted(", ".join(text.splitlines()[1:]))
 
 
 def _usage_lines(usage: Usage) -> list[str]:
@@ -109,6 +115,7 @@ def _fields(image: Image) -> dict[str, Any]:
         ],
         "packed_nid": image.packed_nid,
         "metabox_nid": image.metabox_nid,
+        "build_record": image.build_record,
         "oldest_kernel": kernel(image.oldest_kernel),
         "features": [
             {

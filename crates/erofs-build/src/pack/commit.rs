@@ -1,17 +1,17 @@
 //! Gives addresses, in order: what a job made gets its blocks, and its inodes join those that wait.
 
 use std::mem::take;
-use std::ops::Range;
 
 use erofs_format::compression::Algorithm;
 use sha2::{Digest, Sha256};
 
 use super::blob::{self, Blob, Device};
 use super::chunks::Chunk;
-use super::content::{Edit, Gathered};
+use super::content::Gathered;
 use super::known::Known;
 use super::ordered::Commit;
 use super::packed::PackedInode;
+use super::placing::Placing;
 use super::runs::Waiting;
 use super::sections::{Compressed, Ending, Fragment, Piece, Whole};
 use super::work::{Item, Made, MadeOf, Stored, Task};
@@ -51,56 +51,6 @@ pub(super) struct Committer<'a> {
     content: u64,
     /// Of everything in the image, in order, if the UUID is a digest.
     hash: Option<Sha256>,
-}
-
-/// Where a job's contents go, as far as its items were gone through.
-#[derive(Debug, Default)]
-struct Placing {
-    /// Where in the image, or in the blob, the contents start.
-    start: u64,
-    /// The next byte of the job's content, and where in the image it goes.
-    at: u64,
-    next: u64,
-    /// What is not stored of the job's content, and what in place of it.
-    edits: Vec<Edit>,
-}
-
-impl Placing {
-    fn new(start: u64) -> Self {
-        Self { start, next: start, ..Self::default() }
-    }
-
-    /// Goes on to what starts at `start` of the content and has to lie at a multiple of `unit`. What is before it
-    /// is padding; how much of that there has to be depends on what was dropped.
-    fn go_to(&mut self, start: u64, unit: u64) {
-        let next = self.next.next_multiple_of(unit);
-        if start == 0 {
-            self.start = next;
-        } else if start - self.at != next - self.next {
-            let zeros = usize::try_from(next - self.next).unwrap_or(0);
-            self.edits.push(Edit { bytes: self.at..start, zeros });
-        }
-        (self.at, self.next) = (start, next);
-    }
-
-    fn keep(&mut self, content: &Range<u64>) {
-        self.next += content.end - content.start;
-        self.at = content.end;
-    }
-
-    fn drop(&mut self, content: Range<u64>) {
-        self.at = content.end;
-        if !content.is_empty() {
-            self.edits.push(Edit { bytes: content, zeros: 0 });
-        }
-    }
-
-    /// Keeps a piece and appends its extents.
-    fn put(&mut self, piece: &Piece, extents: &mut Vec<Extent>) {
-        let place = |at| at - piece.bytes.start + self.next;
-        extents.extend(piece.extents.iter().map(|extent| Extent { at: place(extent.at), ..*extent }));
-        self.keep(&piece.bytes);
-    }
 }
 
 /// What is known of a file of which not all parts are there.

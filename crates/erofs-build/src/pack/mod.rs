@@ -17,6 +17,7 @@ mod early;
 mod known;
 mod ordered;
 mod packed;
+mod placing;
 mod runs;
 mod sections;
 mod supply;

@@ -172,9 +172,9 @@ impl<'a> Stages for Packer<'a> {
     }
 }
 
-impl<'a> Packer<'a> {
+impl Packer<'_> {
     /// An error if the caller, or another thread's failure, wants this one to stop.
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         if self.stop.load(Ordering::Relaxed) {
             return Err(Error::Cancelled);
         }
@@ -185,59 +185,6 @@ impl<'a> Packer<'a> {
     fn wants_digests(&self, is_compressed: bool) -> bool {
         let BuildOptions { fingerprint, uuid, base, .. } = self.job.options;
         *fingerprint || uuid.is_none() || base.is_some() || (self.known.is_some() && !is_compressed)
-    }
-
-    /// The file in the earlier image, if there is one, that has this digest and was compressed in this way.
-    fn old(&self, digest: Option<&[u8; 32]>, size: u64, how: usize) -> Result<Option<(Old<'a>, Like)>> {
-        let (Some(base), Some(digest)) = (self.job.base, digest) else { return Ok(None) };
-        Ok(base.file(digest, size, how)?.zip(self.like(how, self.known.is_some())))
-    }
-
-    /// The packed inode of the earlier image, if this segment is in it, and where.
-    fn old_segment(&self, segment: &Segment, how: usize) -> Result<Option<((Old<'a>, Like), u64)>> {
-        let Some(base) = self.job.base else { return Ok(None) };
-        let found = base.segment(segment)?.zip(self.like(how, false));
-        Ok(found.map(|((old, start), like)| ((old, like), start)))
-    }
-
-    /// What clusters are like that are made in the way of this number.
-    fn like(&self, how: usize, is_shared: bool) -> Option<Like> {
-        let Job { options, plan, .. } = self.job;
-        let compression = plan.methods.all().get(how)?;
-        Some(Like {
-            algorithm: compression.algorithm(),
-            cluster: compression.cluster,
-            block_size: options.block_size,
-            is_dense: plan.is_dense,
-            is_shared,
-        })
-    }
-
-    /// The digest of a large file that the earlier image may have.
-    fn early(
-        &self,
-        id: NodeId,
-        size: u64,
-        is_first: bool,
-        open: &dyn source::Content,
-    ) -> Result<Option<[u8; 32]>> {
-        if !self.job.base.is_some_and(|base| base.has_large(size)) {
-            return Ok(None);
-        }
-        self.early.get(id, is_first, self.stop, || {
-            let mut hash = Sha256::new();
-            let mut buffer = vec![0; 1 << 20];
-            let mut at = 0;
-            while at < size {
-                self.check()?;
-                let length = usize::try_from(size - at).unwrap_or(usize::MAX).min(buffer.len());
-                let part = buffer.get_mut(..length).unwrap_or_default();
-                open.read(part, at)?;
-                hash.update(part);
-                at += length as u64;
-            }
-            Ok(hash.finalize().into())
-        })
     }
 
     /// The key of a file that is stored as it is, if it has blocks to share.

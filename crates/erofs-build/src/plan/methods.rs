@@ -61,8 +61,10 @@ impl Methods {
         self.rules.iter().rev().find(matches).map_or(usual, |rule| rule.1)
     }
 
+    /// Whether there are rules that make a difference.
     pub(crate) fn has_rules(&self) -> bool {
-        !self.rules.is_empty()
+        let usual = self.usual.and_then(|number| u8::try_from(number).ok());
+        self.rules.iter().any(|(_, number)| *number != usual)
     }
 
     /// The number of a way, which is new or known.

@@ -26,7 +26,7 @@ pub(crate) fn text(options: &BuildOptions, plan: &Plan) -> String {
             let _ = writeln!(text, "{word}");
         }
     }
-    if !options.rules.is_empty() {
+    if plan.methods.has_rules() {
         let mut hash = Sha256::new();
         for rule in &options.rules {
             let how = rule.compression.as_ref().map_or_else(|| "none".into(), Compression::in_words);
