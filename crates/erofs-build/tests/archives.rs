@@ -216,6 +216,10 @@ fn names_and_numbers_of_every_format_are_read() {
         sealed(old).to_vec(),
         pax(b'x', records),
         file("ignored", b"pax"),
+        // The name is cut off behind a slash, the path is not.
+        pax(b'x', &[("path", b"cut/off/here")]),
+        file("cut/off/", b"cut"),
+        file("names/", b"of an incremental archive"),
         pax(b'g', &[("uid", b"9")]),
         file("./after", b""),
         header("link", b'2', 7, "target").to_vec(),
@@ -227,6 +231,7 @@ fn names_and_numbers_of_every_format_are_read() {
         assert_eq!(view[time.to_string().as_bytes()].mtime, (time, 0));
     }
     assert!(view.contains_key(&b"prefix/name"[..]));
+    assert_eq!((text(&view, "cut/off/here"), view[&b"names"[..]].mode), ("cut".into(), 0o40_644));
     assert_eq!((view[&b"owner"[..]].owner.0, view[&b"owner"[..]].mtime), (0x1122_3344, (-5, 0)));
     assert_eq!(view[&b"old"[..]].mode, 0o40644);
     let pax = &view[&b"pax/\xff"[..]];
@@ -286,7 +291,7 @@ fn archives_that_lie_are_refused_with_the_place() {
     assert!(refused(&huge).to_string().contains("cut off"));
     let mut damaged = archive(&[file("first", b""), file("a", &[1; 1000])]);
     damaged[512 + 3] ^= 1;
-    assert!(refused(&damaged).to_string().contains("at byte 1024 of the archive: a header's checksum"));
+    assert!(refused(&damaged).to_string().contains("at byte 512 of the archive: a header's checksum"));
     damaged[3] ^= 1;
     assert!(refused(&damaged).to_string().contains("no tar archive"));
     for (members, words) in [

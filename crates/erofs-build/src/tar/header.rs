@@ -50,11 +50,7 @@ impl Header {
                 name = [prefix, b"/", &name].concat();
             }
         }
-        let mut kind = field(block, 156, 1).first().copied().unwrap_or(0);
-        // Before there was a type for directories a slash said it.
-        if matches!(kind, 0 | b'0') && name.ends_with(b"/") {
-            kind = b'5';
-        }
+        let kind = field(block, 156, 1).first().copied().unwrap_or(0);
         let is_device = matches!(kind, b'3' | b'4');
         Ok(Self {
             kind,

@@ -75,9 +75,10 @@ impl<'a> Members<'a> {
                     _ => Ok(None),
                 };
             }
-            let is_first = self.at == BLOCK as u64;
-            let header =
-                Header::parse(&block).map_err(|problem| if is_first { no_archive() } else { problem })?;
+            let header = Header::parse(&block).map_err(|problem| {
+                self.at = self.at.saturating_sub(BLOCK as u64);
+                if self.at == 0 { no_archive() } else { problem }
+            })?;
             match header.kind {
                 b'L' => extended.name = Some(self.text(header.size)?),
                 b'K' => extended.link = Some(self.text(header.size)?),
@@ -102,10 +103,13 @@ impl<'a> Members<'a> {
         let records = records.unwrap_or_else(|| self.globals.clone());
         let of = |key| pax::get(&records, key).map(<[u8]>::to_vec);
         let path = of("GNU.sparse.name").or(of("path")).or(name).unwrap_or(header.name);
-        let mut kind = header.kind;
-        if matches!(kind, 0 | b'0' | b'7') {
-            kind = if path.ends_with(b"/") { b'5' } else { b'0' };
-        }
+        let kind = match header.kind {
+            // Before there was a type for directories a slash said it. The whole path has to: a name that is
+            // too long for the header is cut off anywhere.
+            0 | b'0' | b'7' if path.ends_with(b"/") => b'D',
+            0 | b'0' | b'7' => b'0',
+            other => other,
+        };
         let mut member = Member {
             kind,
             path,
@@ -130,7 +134,7 @@ impl<'a> Members<'a> {
             b'0' | b'S' => self.contents(&mut member, stored, block, &records, map)?,
             // What a size means here, writers never agreed on; there is nothing to read, as all readers hold.
             b'1'..=b'6' => {}
-            // A directory with a list of names, in incremental archives of GNU tar.
+            // A directory with contents, which is a list of names in incremental archives of GNU tar.
             b'D' => {
                 member.kind = b'5';
                 self.pass(stored, 0)?;
