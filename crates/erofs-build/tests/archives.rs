@@ -122,6 +122,14 @@ fn lists_of_access_in_words_are_taken_and_those_without_numbers_refused() {
         &BuildOptions::default(),
     );
     assert_eq!(seen[&b"a"[..]].xattrs[&b"system.posix_acl_access"[..]], ACL);
+    // The group's permissions in st_mode are the mask's.
+    assert_eq!(seen[&b"a"[..]].mode, 0o100_644);
+    let masked = "user::rw-,user:lisa:rw-:1000,group::---,mask::rw-,other::---";
+    let masked = archive(&[pax(b'x', &[("SCHILY.acl.access", masked.as_bytes())]), file("a", b"")]);
+    for xattrs in [XattrPolicy::Default, XattrPolicy::None] {
+        let options = BuildOptions { xattrs, ..BuildOptions::default() };
+        assert_eq!(view(stream(&masked), &options)[&b"a"[..]].mode, 0o100_660);
+    }
     let nameless = words.replace(":1000", "");
     let bytes = archive(&[pax(b'x', &[("SCHILY.acl.access", nameless.as_bytes())]), file("a", b"")]);
     assert!(refused(&bytes).to_string().contains("without numbers"));

@@ -26,10 +26,10 @@ use crate::paths::PathTree;
 use crate::scan::holes;
 use crate::source::{Content, ContentReader, ScanJob, Source, Sources, open_to_read};
 use crate::tree::{Key, Kind, NodeId, Regular, Segment, Tree, device_number};
+use acl::Acl;
 use decompress::{Compressed, MAGIC};
 use input::{InPlace, Input, Spooled};
 use members::{Member, Members};
-use pax::RawXattrs;
 use sparse::Part;
 use stream::{Failed, Stream, Watched};
 
@@ -185,31 +185,29 @@ fn stamp(known: &std::fs::Metadata) -> Stamp {
 fn add(
     tree: &mut PathTree<'_>,
     job: &ScanJob<'_>,
-    member: Member,
+    mut member: Member,
     maps: &mut Vec<(u64, Box<[Part]>)>,
 ) -> Result<()> {
+    let name = std::mem::take(&mut member.path);
     if member.kind == b'1' {
-        return tree.link(&member.path, &member.link);
+        return tree.link(&name, &member.link);
     }
-    let (xattrs, xattrs_left_out, uid, gid, kind);
-    {
-        let path = || tree.message_path(&member.path);
-        let all = with_acls(job, member.xattrs, member.acls, &path)?;
-        (xattrs, xattrs_left_out) = job.filter.pick(all, &path)?;
-        let id = |what, found| {
-            let limit = u64::from(u32::MAX);
-            u32::try_from(found).map_err(|_| Error::TooLarge { path: path(), what, found, limit })
-        };
-        (uid, gid) = (id("uid", member.uid)?, id("gid", member.gid)?);
-        kind = match member.kind {
-            b'2' => Kind::Symlink(member.link.into()),
-            b'3' => Kind::CharDevice(device_number(member.major, member.minor, &path)?),
-            b'4' => Kind::BlockDevice(device_number(member.major, member.minor, &path)?),
-            b'5' => Kind::Directory { first: 0, count: 0 },
-            b'6' => Kind::Fifo,
-            _ => Kind::Regular(regular(job, member.size, member.at, member.parts, maps)),
-        };
-    }
+    let path = || tree.message_path(&name);
+    take_acls(job, &mut member, &path)?;
+    let (xattrs, xattrs_left_out) = job.filter.pick(member.xattrs, &path)?;
+    let id = |what, found| {
+        let limit = u64::from(u32::MAX);
+        u32::try_from(found).map_err(|_| Error::TooLarge { path: path(), what, found, limit })
+    };
+    let (uid, gid) = (id("uid", member.uid)?, id("gid", member.gid)?);
+    let kind = match member.kind {
+        b'2' => Kind::Symlink(member.link.into()),
+        b'3' => Kind::CharDevice(device_number(member.major, member.minor, &path)?),
+        b'4' => Kind::BlockDevice(device_number(member.major, member.minor, &path)?),
+        b'5' => Kind::Directory { first: 0, count: 0 },
+        b'6' => Kind::Fifo,
+        _ => Kind::Regular(regular(job, member.size, member.at, member.parts, maps)),
+    };
     let found = Found {
         what: What::Node(kind),
         mode: member.mode,
@@ -220,33 +218,35 @@ fn add(
         xattrs_left_out,
         ..Found::implied(Box::default())
     };
-    tree.add(&member.path, found)
+    tree.add(&name, found)
 }
 
-/// Xattrs with the ACLs that the archive has as text, unless it has them as xattrs too.
-fn with_acls(
-    job: &ScanJob<'_>,
-    mut xattrs: RawXattrs,
-    acls: Vec<(&'static str, Vec<u8>)>,
-    path: &dyn Fn() -> PathBuf,
-) -> Result<RawXattrs> {
-    for (name, text) in acls {
+/// Takes the ACLs that the archive has as text into the xattrs, unless it has them as xattrs too, and into the
+/// permissions, which libarchive writes as they would be without.
+fn take_acls(job: &ScanJob<'_>, member: &mut Member, path: &dyn Fn() -> PathBuf) -> Result<()> {
+    for (name, text) in std::mem::take(&mut member.acls) {
         let bytes = name.as_bytes();
-        if xattrs.iter().any(|(known, _)| known == bytes) {
+        if member.xattrs.iter().any(|(known, _)| known == bytes) {
             continue;
         }
-        let value = if job.filter.takes(bytes) {
-            acl::from_text(&text, name.ends_with("default")).map_err(|reason| Error::Xattr {
-                path: path(),
-                name: bytes.to_vec(),
-                reason,
-            })?
-        } else {
-            Some(text)
+        let is_taken = job.filter.takes(bytes);
+        let fail = |reason| Error::Xattr { path: path(), name: bytes.to_vec(), reason };
+        let acl = match Acl::from_text(&text) {
+            Err(reason) if is_taken => return Err(fail(reason)),
+            acl => acl.ok(),
         };
-        xattrs.extend(value.map(|value| (bytes.to_vec(), value)));
+        let is_default = name.ends_with("default");
+        if let Some(acl) = acl.as_ref().filter(|_| !is_default) {
+            member.mode = member.mode & !0o777 | acl.permissions();
+        }
+        let value = match acl {
+            Some(acl) if is_taken => acl.value(is_default).map_err(fail)?,
+            // It is counted with what is left out.
+            _ => Some(text),
+        };
+        member.xattrs.extend(value.map(|value| (bytes.to_vec(), value)));
     }
-    Ok(xattrs)
+    Ok(())
 }
 
 fn regular(
