@@ -10,7 +10,7 @@ use erofs_format::dirent::NAME_LEN;
 
 use crate::error::{Error, Result};
 use crate::layer::{Found, Layer, Listing, ListingId, TOP, What};
-use crate::options::BuildOptions;
+use crate::options::{BuildOptions, Whiteouts};
 use crate::owners::Id;
 use crate::tree::{Entry, Kind, Node, NodeId, ROOT, SourceId, Tree};
 use crate::xattr::{Sets, Xattrs};
@@ -80,6 +80,7 @@ impl Assembly<'_> {
     fn place(&mut self, dir: NodeId, from: From) -> Result<Vec<(NodeId, From)>> {
         let first = self.count("directory entries", self.tree.entries.len())?;
         let mut subdirectories = Vec::new();
+        let mut has_whiteouts = false;
         let mut candidates = self.candidates(from).into_iter().peekable();
         while let Some(newest) = candidates.next() {
             self.check_name(dir, &newest)?;
@@ -90,7 +91,9 @@ impl Assembly<'_> {
                 }
                 below.push(next);
             }
+            let is_whiteout = matches!(newest.found.what, What::Whiteout);
             let Some((winner, listings)) = self.merge(dir, newest, below)? else { continue };
+            has_whiteouts |= is_whiteout;
             let is_dir = winner.found.what.is_dir();
             let node = self.enter(dir, winner)?;
             if is_dir {
@@ -99,7 +102,11 @@ impl Assembly<'_> {
             }
         }
         let count = self.count("directory entries", self.tree.entries.len())? - first;
-        self.tree.nodes[dir as usize].kind = Kind::Directory { first, count };
+        let node = &mut self.tree.nodes[dir as usize];
+        node.kind = Kind::Directory { first, count };
+        if has_whiteouts {
+            node.xattrs = self.sets.extend(node.xattrs, Whiteouts::origin());
+        }
         Ok(subdirectories)
     }
 

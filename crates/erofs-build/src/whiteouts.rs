@@ -125,6 +125,12 @@ impl Whiteouts {
         })
     }
 
+    /// What a directory has in which a whiteout is kept: without it overlayfs shows the whiteout as an entry, if
+    /// no other layer has that directory.
+    pub(crate) fn origin() -> Xattr {
+        Xattr { name: (*b"trusted.overlay.origin").into(), value: Box::default() }
+    }
+
     /// The xattrs of a directory that is opaque.
     pub(crate) fn opaque(self, xattrs: Xattrs) -> Xattrs {
         if self != Self::Overlay {

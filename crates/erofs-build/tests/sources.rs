@@ -67,6 +67,9 @@ fn whiteouts_can_be_kept_for_overlayfs() {
     assert_eq!(seen[&b"usr"[..]].xattrs[&b"trusted.overlay.opaque"[..]], b"y");
     assert_eq!(seen[&b"opt"[..]].xattrs[&b"trusted.overlay.opaque"[..]], b"y");
     assert!(!seen[&b"etc"[..]].xattrs.contains_key(&b"trusted.overlay.opaque"[..]));
+    // overlayfs looks for whiteouts where this is, whether other layers have the directory or not.
+    let marked = seen.iter().filter(|(_, seen)| seen.xattrs.contains_key(&b"trusted.overlay.origin"[..]));
+    assert_eq!(marked.map(|(path, _)| &path[..]).collect::<Vec<_>>(), [b"etc"]);
     // What was kept is understood again.
     let mut sources = Sources::new();
     sources.push(stream(&archive(&[file("etc/c", b"c"), file("usr/old", b"old")])));
@@ -79,7 +82,7 @@ fn whiteouts_can_be_kept_for_overlayfs() {
     let apply = BuildOptions { whiteouts: Whiteouts::Apply, ..BuildOptions::default() };
     let seen = view(sources, &apply);
     assert!(!seen.contains_key(&b"etc/c"[..]) && !seen.contains_key(&b"usr/old"[..]));
-    assert!(seen[&b"usr"[..]].xattrs.is_empty());
+    assert!(seen[&b"usr"[..]].xattrs.is_empty() && seen[&b"etc"[..]].xattrs.is_empty());
 }
 
 #[test]

@@ -57,6 +57,15 @@ impl Sets {
         *uses = uses.saturating_sub(1);
     }
 
+    /// An inode that had the set of this number has it with `xattr` now.
+    pub(crate) fn extend(&mut self, id: SetId, xattr: Xattr) -> SetId {
+        let (known, uses) = &mut self.sets[id as usize];
+        *uses -= 1;
+        let mut xattrs: Vec<_> = known.iter().cloned().chain([xattr]).collect();
+        xattrs.sort();
+        self.add(&Xattrs::from(xattrs))
+    }
+
     /// Every set with the number of inodes that have it, by number.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&[Xattr], u64)> {
         self.sets.iter().map(|(xattrs, uses)| (&**xattrs, *uses))
