@@ -143,7 +143,8 @@ fn a_file_that_changes_is_named_however_it_is_stored_and_nothing_is_left() {
 #[test]
 fn keeping_going_gives_the_image_of_the_tree_without_what_changed() {
     for nth in 0..ways(Path::new("")).len() {
-        for (what, change) in CHANGES {
+        // Each way with some changes, and each change in some way.
+        for (what, change) in CHANGES.into_iter().skip(nth % 3).step_by(3) {
             let setting = setting();
             let (way, options) = ways(&setting.out).swap_remove(nth);
             let without = BuildOptions {
