@@ -219,6 +219,11 @@ impl Filler {
         Ok(Rest { from: at, small: None })
     }
 
+    /// Bytes of a cluster.
+    pub(super) fn cluster(&self) -> usize {
+        self.cluster
+    }
+
     /// How a section of a file that starts at `at`, the last one or not, has to be filled, so that what becomes
     /// of it depends on as little else as it can.
     pub(super) fn section(&self, end: End, is_last: bool, at: usize) -> (End, Option<usize>) {

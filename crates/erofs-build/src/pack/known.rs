@@ -20,10 +20,13 @@ use crate::zmap::Extent;
 
 /// The digest of something, with what it is.
 ///
-/// Half of a keyed BLAKE3. The key is drawn for each build, so that nobody can look for two contents with the
-/// same digest beforehand; nothing of it gets into the image.
+/// 96 bits of a keyed BLAKE3. The key is drawn for each build, so that nobody can look for two contents with the
+/// same digest beforehand, and among a thousand million contents two are alike by chance once in 10^11 builds.
+/// Nothing of it gets into the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Key([u8; 16]);
+pub(super) struct Key([u8; KEY_BYTES]);
+
+const KEY_BYTES: usize = 12;
 
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
@@ -52,13 +55,63 @@ pub(super) struct Section {
 
 #[derive(Debug, Default)]
 struct Tables {
-    sections: HashMap<Key, Section, BuildHasherDefault<Prefix>>,
+    sections: Table<Section>,
     extents: Vec<Extent>,
     /// Where fragments are in the packed inode.
-    fragments: HashMap<Key, u64, BuildHasherDefault<Prefix>>,
-    /// Where blocks start, in bytes, and how many there are.
-    plain: HashMap<Key, (u64, u64), BuildHasherDefault<Prefix>>,
+    fragments: Table<Bytes<6>>,
+    /// Where blocks start, and how many there are.
+    plain: Table<(Bytes<8>, Bytes<6>)>,
 }
+
+/// A number in as few bytes as it needs: there may be one for each of millions of files.
+#[derive(Debug, Clone, Copy)]
+struct Bytes<const N: usize>([u8; N]);
+
+impl<const N: usize> Bytes<N> {
+    /// None if the number takes more bytes.
+    fn new(number: u64) -> Option<Self> {
+        let bytes = number.to_le_bytes();
+        let (low, high) = bytes.split_at_checked(N)?;
+        if high.iter().any(|byte| *byte != 0) {
+            return None;
+        }
+        low.try_into().ok().map(Self)
+    }
+
+    fn get(self) -> u64 {
+        self.0.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
+    }
+}
+
+/// Keys with what is known of them, in many maps in place of one: they don't grow at the same time, and so take
+/// little more room than what is in them.
+#[derive(Debug)]
+struct Table<V>(Vec<HashMap<Key, V, BuildHasherDefault<Prefix>>>);
+
+impl<V> Default for Table<V> {
+    fn default() -> Self {
+        Self((0..MAPS).map(|_| HashMap::default()).collect())
+    }
+}
+
+impl<V> Table<V> {
+    fn get(&self, key: Key) -> Option<&V> {
+        self.0.get(Self::map(key))?.get(&key)
+    }
+
+    fn insert(&mut self, key: Key, value: V) {
+        if let Some(map) = self.0.get_mut(Self::map(key)) {
+            map.insert(key, value);
+        }
+    }
+
+    /// By bytes that the hash is not made of.
+    fn map(key: Key) -> usize {
+        usize::from(key.0[KEY_BYTES - 1]) % MAPS
+    }
+}
+
+const MAPS: usize = 64;
 
 /// Keys are random enough as they are.
 #[derive(Debug, Default)]
@@ -87,8 +140,8 @@ impl Known {
         hash.update(bytes);
         hash.update(&[what]);
         hash.update(&detail.to_le_bytes());
-        let mut key = [0; 16];
-        key.copy_from_slice(&hash.finalize().as_bytes()[..16]);
+        let mut key = [0; KEY_BYTES];
+        key.copy_from_slice(&hash.finalize().as_bytes()[..KEY_BYTES]);
         Key(key)
     }
 
@@ -135,7 +188,7 @@ impl Known {
     }
 
     pub(super) fn section(&self, key: Key) -> Option<Section> {
-        self.read().sections.get(&key).copied()
+        self.read().sections.get(key).copied()
     }
 
     /// Appends the extents of a section.
@@ -162,20 +215,60 @@ impl Known {
     }
 
     pub(super) fn fragment(&self, key: Key) -> Option<u64> {
-        self.read().fragments.get(&key).copied()
+        self.read().fragments.get(key).map(|offset| offset.get())
     }
 
     pub(super) fn add_fragment(&self, key: Key, offset: u64) {
-        self.write().fragments.insert(key, offset);
+        if let Some(offset) = Bytes::new(offset) {
+            self.write().fragments.insert(key, offset);
+        }
     }
 
     /// Where the `blocks` blocks start. A file with its tail beside the inode has one less than another that may
     /// be its equal.
     pub(super) fn plain(&self, key: Key, blocks: u64) -> Option<u64> {
-        self.read().plain.get(&key).filter(|(_, there)| *there >= blocks).map(|(start, _)| *start)
+        self.read().plain.get(key).filter(|(_, there)| there.get() >= blocks).map(|(start, _)| start.get())
     }
 
     pub(super) fn add_plain(&self, key: Key, start: u64, blocks: u64) {
-        self.write().plain.insert(key, (start, blocks));
+        if let (Some(start), Some(blocks)) = (Bytes::new(start), Bytes::new(blocks)) {
+            self.write().plain.insert(key, (start, blocks));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_come_out_of_their_bytes_or_were_too_large() {
+        for number in [0, 1, 255, 256, 0x0102_0304_0506, (1 << 48) - 1] {
+            assert_eq!(Bytes::<6>::new(number).unwrap().get(), number);
+            assert_eq!(Bytes::<8>::new(number).unwrap().get(), number);
+        }
+        assert!(Bytes::<6>::new(1 << 48).is_none());
+        assert_eq!(Bytes::<8>::new(u64::MAX).unwrap().get(), u64::MAX);
+    }
+
+    #[test]
+    fn an_entry_of_a_fragment_takes_eighteen_bytes() {
+        assert_eq!(size_of::<(Key, Bytes<6>)>(), 18);
+        assert_eq!(size_of::<(Key, (Bytes<8>, Bytes<6>))>(), 26);
+    }
+
+    #[test]
+    fn what_was_put_is_found_again() {
+        let known = Known::new().unwrap();
+        for nth in 0..10_000u64 {
+            known.add_fragment(known.fragment_key(&nth.to_le_bytes()), nth);
+            known.add_plain(known.chunk_key(&nth.to_le_bytes()), nth << 48, nth);
+        }
+        for nth in 0..10_000u64 {
+            assert_eq!(known.fragment(known.fragment_key(&nth.to_le_bytes())), Some(nth));
+            assert_eq!(known.plain(known.chunk_key(&nth.to_le_bytes()), nth), Some(nth << 48));
+            assert_eq!(known.plain(known.chunk_key(&nth.to_le_bytes()), nth + 1), None);
+        }
+        assert_eq!(known.fragment(known.fragment_key(b"something else")), None);
     }
 }
