@@ -360,7 +360,7 @@ def build(
     fragments: bool | None,
     tail_packing: bool,
     rules: list[tuple[str, tuple[str, int | None, int | None] | None]],
-    dedupe: bool,
+    dedupe: bool | None,
     order: str | list[bytes],
     align: int | None,
     chunk: int | None,

@@ -236,7 +236,8 @@ def build(
         rules: what to compress otherwise: pairs of a pattern in gitignore syntax, rooted at ``src``, and of
             what ``compress`` takes. The last that matches a file counts. What is compressed otherwise has no
             part in fragments.
-        dedupe: store equal contents once: files, and parts of large ones (compressed: Linux 6.1).
+        dedupe: store equal contents once: files, and parts of large ones (compressed: Linux 6.1). The default
+            where there are fragments.
         order: how contents follow one another: ``"path"``; ``"similar"``, files of the same name together;
             paths from ``src`` on, which come first in this order, a directory as all below it. By default
             ``"similar"`` if there are fragments, else ``"path"``.
@@ -321,7 +322,7 @@ def build(
             "tail_packing", False if fragments and tail_packing is None else tail_packing, False
         ),
         rules=[(pattern, _choice(other, size, None)) for pattern, other in others],
-        dedupe=chosen("dedupe", dedupe, False),
+        dedupe=chosen("dedupe", dedupe),
         order=_order(order),
         align=chosen("align", align),
         chunk=chunk,

@@ -365,11 +365,11 @@ impl BuildOptions {
             some(!self.xattr_prefixes.is_empty(), Feature::XattrPrefixes),
             some(self.chunk.is_some(), Feature::ChunkedFile),
             some(self.devices() > 0, Feature::Devices),
-            some(self.shares_clusters(), Feature::SharedClusters),
         ]
         .into_iter()
         .flatten()
         .chain(self.compressions().flat_map(|how| how.features(self.block_size)))
+        .chain(some(self.shares_clusters(), Feature::SharedClusters))
     }
 
     /// Whether the target kernel has `feature`; without a target every feature that is no newer than what the

@@ -64,7 +64,7 @@ pub(crate) fn build<'py>(
     fragments: Option<bool>,
     tail_packing: bool,
     rules: Vec<(String, Option<Choice>)>,
-    dedupe: bool,
+    dedupe: Option<bool>,
     order: Order,
     align: Option<u32>,
     chunk: Option<u32>,
@@ -101,7 +101,6 @@ pub(crate) fn build<'py>(
         holes,
         keep_going,
         order: order.try_into()?,
-        dedupe,
         align,
         chunk,
         blob,
@@ -125,6 +124,8 @@ pub(crate) fn build<'py>(
         })
     };
     options.compression = compress.map(chosen).transpose()?;
+    // Fragments and shared clusters need the same kernel, and the time to look is won by what is not compressed.
+    options.dedupe = dedupe.unwrap_or(options.compression.as_ref().is_some_and(|how| how.fragments));
     for (pattern, choice) in rules {
         let mut compression = choice.map(chosen).transpose()?;
         if compression != options.compression

@@ -122,7 +122,7 @@ _ID = click.IntRange(0, 0xFFFFFFFF)
 @click.option(
     "--dedupe/--no-dedupe",
     default=None,
-    help="Store equal contents once: files, and parts of large ones.  [default: no]",
+    help="Store equal contents once: files, and parts of large ones.  [default: if there are fragments]",
 )
 @click.option(
     "--order",

@@ -102,7 +102,7 @@ impl<'a> Sections<'a> {
         };
         let mut pieces = Vec::new();
         let mut at = 0;
-        for cut in cuts(raw, filler.cluster()) {
+        for cut in cuts(raw, supply.filler.cluster()) {
             let is_last = cut == raw.len();
             let section = raw.get(at..cut).unwrap_or_default();
             let mut whole = None;

@@ -62,7 +62,7 @@ fn generation() -> String {
         }
     }
     let large: Vec<u8> = (0..40).flat_map(|nth| sample.iter().map(move |byte| byte ^ nth)).collect();
-    hash.update(format!("{:?}", cuts(&large)));
+    hash.update(format!("{:?}", cuts(&large, 65536)));
     let mut cutter = Cutter::default();
     for nth in 0..20_000u64 {
         hash.update([u8::from(cutter.ends_before(nth % 7000)), u8::from(cutter.ends_after(nth % 7000))]);
