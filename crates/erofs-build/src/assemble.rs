@@ -15,6 +15,9 @@ use crate::owners::Id;
 use crate::tree::{Entry, Kind, Node, NodeId, ROOT, SourceId, Tree};
 use crate::xattr::{Sets, Xattrs};
 
+/// So many entries are worth the time to give the memory back that they no longer need.
+const GIVE_BACK: usize = 1 << 17;
+
 /// A tree with what belongs to it.
 #[derive(Debug)]
 pub(crate) struct Assembled {
@@ -46,8 +49,14 @@ pub(crate) fn assemble(options: &BuildOptions, layers: Vec<(PathBuf, Layer)>) ->
     assembly.add(root_id, root.unwrap_or_else(|| Found::implied(Box::default())), 0)?;
     // Directories whose listings are to be placed, the next one last.
     let mut waiting = vec![(ROOT, ids.into_iter().map(|id| (id, TOP)).collect())];
+    let mut given_back = 0;
     while let Some((dir, from)) = waiting.pop() {
         let subdirectories = assembly.place(dir, from)?;
+        // What the sources said of it is free now, but other threads' in the eyes of the allocator.
+        if assembly.tree.entries.len() - given_back >= GIVE_BACK {
+            given_back = assembly.tree.entries.len();
+            erofs_sys::heap::give_back();
+        }
         waiting.extend(subdirectories.into_iter().rev());
     }
     let Assembly { tree, sets, xattrs_left_out, .. } = assembly;
@@ -180,7 +189,7 @@ impl Assembly<'_> {
 
     /// Makes an entry, and the node unless another entry of the same file made it.
     fn enter(&mut self, dir: NodeId, candidate: Candidate) -> Result<NodeId> {
-        let Candidate { source, found, .. } = candidate;
+        let Candidate { source, mut found, .. } = candidate;
         let entry = self.count("directory entries", self.tree.entries.len())?;
         let next = self.count("inodes", self.tree.nodes.len())?;
         let node = match found.identity {
@@ -188,7 +197,7 @@ impl Assembly<'_> {
             _ => next,
         };
         // The entry comes first so that the node has a path while it is made.
-        self.tree.entries.push(Entry { dir, node, name: found.name.clone() });
+        self.tree.entries.push(Entry { dir, node, name: std::mem::take(&mut found.name) });
         if node == next {
             self.add(source, found, entry)?;
         } else {

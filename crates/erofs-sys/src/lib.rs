@@ -10,6 +10,7 @@ pub mod cache;
 pub mod clone;
 pub mod fd;
 pub mod fuse;
+pub mod heap;
 pub mod map;
 pub mod mount;
 pub mod namespace;
