@@ -47,6 +47,10 @@ def test_any_tree_in_any_way(peers: Peers, tmp_path: Path) -> None:
                     (made.image, *made.devices), (other.image, *other.devices), strict=True
                 ):
                     assert one.read_bytes() == again.read_bytes(), f"not the same with {again.parent}: {way}"
+            if "compress" in way.options and way.fingerprint:
+                assert over(way, made, source, place) == made.image.read_bytes(), (
+                    f"not the same over itself: {way}"
+                )
             seen = by_us(made, way, snapshot)
             by_fsck(made, way, snapshot, peers, place / "extracted")
             (place / "2").rename(kept := tmp_path / str(len(waiting)))
@@ -72,3 +76,10 @@ def with_threads(way: Drawn, threads: int, source: Path, place: Path) -> Made:
     target = place / str(threads)
     target.mkdir()
     return replace(way, options={**way.options, "threads": threads}).make(source, target)
+
+
+def over(way: Drawn, made: Made, source: Path, place: Path) -> bytes:
+    """The same image, built with an image as a base."""
+    target = place / "over"
+    target.mkdir()
+    return replace(way, options={**way.options, "base": made.image}).make(source, target).image.read_bytes()
