@@ -167,7 +167,7 @@ fn a_builder_s_errors_name_the_path_once() {
             Error::TooSparse { path: path.clone(), data: 4, zeros: 9 },
             Class::Unsupported,
             27,
-            "too sparse: 9 bytes of zeros would be stored with 4 bytes of data",
+            "too sparse: 9 bytes of zeros would be stored with 4 bytes of data (--exclude leaves it out)",
         ),
     ];
     for (error, class, errno, message) in cases {
