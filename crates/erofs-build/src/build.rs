@@ -4,7 +4,6 @@ use std::ffi::OsStr;
 use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
 
-use crate::assemble::{Assembled, assemble};
 use crate::error::{Error, Result};
 use crate::excludes::Excludes;
 use crate::kernel::KernelVersion;
@@ -14,11 +13,10 @@ use crate::pack::{Job, Packed, base, pack};
 use crate::plan::Plan;
 use crate::progress::{Phase, Progress};
 use crate::report::Report;
-use crate::skip::{Skips, Watched};
-use crate::source::{Contents, MAX_SOURCES, ScanJob, Sources};
-use crate::tree::{Kind, Tree};
+use crate::source::{Contents, MAX_SOURCES, ScanJob, Skips, Sources, Watched};
+use crate::tree::{Assembled, Kind, Tree, assemble, links, whiteouts};
 use crate::xattr::{Filter, Sets};
-use crate::{directories, links, superblock, whiteouts};
+use crate::{directories, superblock};
 
 /// More threads than this only wait for the writer.
 const MAX_THREADS: usize = 16;

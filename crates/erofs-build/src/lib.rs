@@ -1,12 +1,14 @@
 //! Writer of EROFS images.
 //!
-//! An image is made in four steps, each of which knows only what the ones before it made:
+//! An image is made in steps, each of which knows only what the ones before it made:
 //!
 //! ```text
-//! scan   SRC -> tree      every name, attribute, xattr and hole; validated, sorted, hard links joined
-//! plan   tree -> layout   the order of everything, inode sizes, every address. Reads no file
-//! pack   layout -> bytes  files read once: hashed, and written with their inodes, in parallel
-//! emit   the rest         directories, shared xattrs and, last of all, the superblock
+//! source  -> layers       names, attributes, xattrs and holes: of directories, archives, images, lists
+//! tree    layers -> tree  merged, validated, sorted, hard links joined; the same for every kind of source
+//! plan    tree -> layout  the order of everything, the places of directories. Reads no file
+//! pack    layout -> bytes files are read, hashed and compressed in parallel; committed in order, which gives
+//!                         them their places; their inodes follow in runs
+//! the rest                directories, shared xattrs and, last of all, the superblock
 //! ```
 //!
 //! The image depends on the tree and the options only: not on the number of threads, the order of
@@ -24,35 +26,24 @@
 //! ```
 #![forbid(unsafe_code)]
 
-mod assemble;
 mod build;
 mod compress;
 mod directories;
-mod entries;
 mod error;
 mod excludes;
-mod image;
 mod inode;
 mod kernel;
 mod labels;
-mod layer;
-mod links;
 mod options;
 mod output;
-mod owners;
 mod pack;
-mod paths;
 mod plan;
 mod progress;
 mod report;
-mod scan;
-mod skip;
 mod source;
 mod superblock;
-mod tar;
 mod times;
 mod tree;
-mod whiteouts;
 mod xattr;
 mod zmap;
 
@@ -61,9 +52,7 @@ mod wide_tests;
 
 pub use build::build;
 pub use compress::{Compression, CompressionAlgorithm};
-pub use entries::{Bytes, EntriesSource, SourceEntry, SourceKind};
 pub use error::{Error, ErrorKind, Result};
-pub use image::ImageSource;
 pub use kernel::{Feature, KernelVersion};
 pub use labels::FileContexts;
 pub use options::{
@@ -73,6 +62,6 @@ pub use options::{
 pub use output::Output;
 pub use progress::{Phase, Progress, Silent};
 pub use report::Report;
-pub use skip::Skipped;
-pub use source::{DirSource, Sources};
-pub use tar::TarSource;
+pub use source::{
+    Bytes, DirSource, EntriesSource, ImageSource, Skipped, SourceEntry, SourceKind, Sources, TarSource,
+};

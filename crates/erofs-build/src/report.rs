@@ -1,7 +1,7 @@
 //! What a finished build says about its image.
 
 use crate::kernel::{Feature, KernelVersion};
-use crate::skip::Skipped;
+use crate::source::Skipped;
 
 /// Facts about an image that was built.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use erofs_format::xattr::{XATTR_INDEX_NONE, split_name};
 use super::{Xattr, Xattrs};
 use crate::error::{Error, Result};
 use crate::options::{BuildOptions, Whiteouts, XattrPolicy};
-use crate::whiteouts::overlay_word;
+use crate::tree::whiteouts::overlay_word;
 
 /// `XATTR_NAME_MAX`: no system call takes longer names, in bytes.
 const LONGEST_NAME: usize = 255;

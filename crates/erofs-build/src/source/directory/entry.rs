@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::dir::open_unseen;
 use super::holes;
 use crate::error::{Error, Result};
-use crate::layer::{Found, What};
+use crate::source::{Found, What};
 use crate::tree::{Key, Kind, Regular, Stamp, device_number};
 use crate::xattr::{Filter, Xattr, Xattrs};
 

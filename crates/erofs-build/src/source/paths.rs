@@ -10,8 +10,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::layer::{Found, Layer, Listing, TOP, What};
 use crate::source::ScanJob;
+use crate::source::{Found, Layer, Listing, TOP, What};
 use crate::tree::Kind;
 
 /// Paths are no longer, in bytes; no system call takes longer ones (`PATH_MAX`, with its NUL).

@@ -274,7 +274,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::layer::{Found, Layer, Listing, TOP, What};
+    use crate::source::{Found, Layer, Listing, TOP, What};
     use crate::source::{ScanJob, Source};
     use crate::tree::{Key, Regular};
     use crate::{Output, Phase, Progress, build};

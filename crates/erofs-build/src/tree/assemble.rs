@@ -9,9 +9,9 @@ use std::sync::Arc;
 use erofs_format::dirent::NAME_LEN;
 
 use crate::error::{Error, Result};
-use crate::layer::{Found, Layer, Listing, ListingId, TOP, What};
 use crate::options::{BuildOptions, Whiteouts};
-use crate::owners::Id;
+use crate::source::{Found, Layer, Listing, ListingId, TOP, What};
+use crate::tree::owners::Id;
 use crate::tree::{Entry, Kind, Node, NodeId, ROOT, SourceId, Tree};
 use crate::xattr::{Sets, Xattrs};
 

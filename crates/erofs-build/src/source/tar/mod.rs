@@ -21,10 +21,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use crate::error::{Error, Result};
-use crate::layer::{Found, Layer, What};
-use crate::paths::PathTree;
-use crate::scan::holes;
+use crate::source::directory::holes;
+use crate::source::paths::PathTree;
 use crate::source::{Content, ContentReader, ScanJob, Source, Sources, open_to_read};
+use crate::source::{Found, Layer, What};
 use crate::tree::{Key, Kind, NodeId, Regular, Segment, Tree, device_number};
 use acl::Acl;
 use decompress::{Compressed, MAGIC};

@@ -1,6 +1,6 @@
 //! Reads a directory into a [`Layer`].
 //!
-//! Directories are read in parallel and in any order; [`crate::assemble`] then puts what was found in the one order
+//! Directories are read in parallel and in any order; [`crate::tree::assemble`] then puts what was found in the one order
 //! that depends on names only. Everything is opened relative to its directory, and no symlink is followed.
 
 mod contents;
@@ -19,8 +19,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use rustix::fs::{RawDir, fstat};
 
 use crate::error::{Error, Result};
-use crate::layer::{Found, Layer, Listing, TOP};
 use crate::source::{DirSource, ScanJob};
+use crate::source::{Found, Layer, Listing, TOP};
 use dir::{DirNode, KeptFd};
 pub(crate) use entry::stamp;
 

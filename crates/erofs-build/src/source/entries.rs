@@ -11,10 +11,10 @@ use std::sync::Arc;
 use rustix::fs::fstat;
 
 use crate::error::{Error, Result};
-use crate::layer::{Found, Layer, What};
-use crate::paths::PathTree;
-use crate::scan::{holes, stamp};
+use crate::source::directory::{holes, stamp};
+use crate::source::paths::PathTree;
 use crate::source::{Content, ContentReader, ScanJob, Source, Sources, open_to_read};
+use crate::source::{Found, Layer, What};
 use crate::tree::{Key, Kind, NodeId, Regular, Stamp, Tree, device_number};
 
 /// An entry of an [`EntriesSource`].

@@ -1,5 +1,13 @@
 //! Where trees and the contents of their files come from.
 
+mod directory;
+mod entries;
+mod image;
+mod layer;
+mod paths;
+mod skip;
+mod tar;
+
 use std::fmt::Debug;
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -11,14 +19,17 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use crate::error::{Error, Result};
 use crate::excludes::Excludes;
-use crate::image::ImageSource;
-use crate::layer::Layer;
 use crate::options::BuildOptions;
 use crate::progress::Progress;
-use crate::skip::Skips;
-use crate::tar::TarSource;
 use crate::tree::{NodeId, SourceId, Tree};
 use crate::xattr::Filter;
+
+pub use entries::{Bytes, EntriesSource, SourceEntry, SourceKind};
+pub use image::ImageSource;
+pub(crate) use layer::{Found, Layer, Listing, ListingId, TOP, What};
+pub use skip::Skipped;
+pub(crate) use skip::{Skips, Watched};
+pub use tar::TarSource;
 
 /// One of the places that a tree comes from. To add a kind of source is to implement this.
 pub(crate) trait Source: Debug + Send + Sync {

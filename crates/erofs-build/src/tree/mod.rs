@@ -4,6 +4,11 @@
 //! row and sorted by name, directories in preorder. Whoever walks the tree, as `find -ls` does, so reads
 //! inodes forward.
 
+mod assemble;
+pub(crate) mod links;
+mod owners;
+pub(crate) mod whiteouts;
+
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -13,6 +18,7 @@ use erofs_format::inode::new_encode_dev;
 
 use crate::error::{Error, Result};
 use crate::xattr::SetId;
+pub(crate) use assemble::{Assembled, assemble};
 
 /// Number of a node; [`ROOT`] is the root directory.
 pub(crate) type NodeId = u32;

@@ -1,7 +1,7 @@
 //! What one source holds, before the tree is put together: the same for every kind of source.
 //!
 //! A layer lists its directories by number, 0 being the root. Owners, times and what other layers hide are
-//! still as the source has them; [`crate::assemble`] sees to that for all sources alike.
+//! still as the source has them; [`crate::tree::assemble`] sees to that for all sources alike.
 
 use std::collections::HashMap;
 

@@ -10,7 +10,7 @@ use super::dir::open_unseen;
 use super::entry::stamp;
 use super::open_dirs::OpenDirs;
 use crate::error::{Error, Result};
-use crate::layer::Layer;
+use crate::source::Layer;
 use crate::source::{Content, ContentReader, DirSource, ScanJob, Source};
 use crate::tree::{Key, Kind, NodeId, Regular, Stamp, Tree};
 

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::layer::{Found, Layer, Listing, ListingId, What};
 use crate::options::Whiteouts;
+use crate::source::{Found, Layer, Listing, ListingId, What};
 use crate::tree::{Kind, Regular};
 use crate::xattr::{Xattr, Xattrs};
 

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use erofs_image::{DataLayout, FileSource, FileType, Image, Inode, OpenOptions, Place};
 
 use crate::error::{Error, Result};
-use crate::layer::{Found, Layer, What};
-use crate::paths::PathTree;
-use crate::scan::holes;
+use crate::source::directory::holes;
+use crate::source::paths::PathTree;
 use crate::source::{Content, ContentReader, ScanJob, Source, Sources, open_to_read};
+use crate::source::{Found, Layer, What};
 use crate::tree::{Key, Kind, NodeId, Regular, Segment, Tree};
 use crate::xattr::Xattrs;
 
