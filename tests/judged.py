@@ -40,7 +40,9 @@ def by_us(made: Made, builder: Ours, tree: Snapshot) -> Snapshot:
 
 
 def by_fsck(made: Made, builder: Ours, tree: Snapshot, peers: Peers, at: Path) -> None:
-    """fsck.erofs has nothing to say, checks the fingerprints, and extracts the tree."""
+    """fsck.erofs, if it is asked, has nothing to say, checks the fingerprints, and extracts the tree."""
+    if not builder.fsck:
+        return
     devices = [f"--device={device}" for device in made.devices]
     said = peers.fsck(made.image, *devices, *(["--xattr-inode-digest"] if builder.fingerprint else []))
     # The packed inode, which is no file of the tree, has no fingerprint in mkfs.erofs' images either.

@@ -83,10 +83,32 @@ def test_ends_of_files_go_where_it_is_said(tree: Path, target: Path) -> None:
     assert together == size(fragments=True) < size(tail_packing=True) < size(fragments=False)
 
 
+def test_a_metabox_makes_metadata_smaller_and_changes_nothing_else(tree: Path, target: Path) -> None:
+    for number in range(1000):
+        (tree / "small" / f"more {number}").write_bytes(b"more")
+
+    def build(**options: Any) -> tuple[pyerofs.BuildReport, dict[str, tuple[Any, ...]]]:
+        report = pyerofs.build(tree, target, compress="zstd", force=True, **options)
+        with pyerofs.open(target) as image:
+            seen = {
+                str(entry.path): (entry.stat().st_mode, entry.stat().st_mtime_ns, entry.stat().st_size)
+                + ((entry.read_bytes(),) if entry.is_file() else ())
+                for entry in image.root.rglob("*")
+            }
+        return report, seen
+
+    (plain, before), (boxed, after) = build(), build(metabox=4096)
+    assert boxed.metadata_bytes < plain.metadata_bytes
+    assert boxed.stored_bytes == plain.stored_bytes
+    assert after == before
+    assert {build(metabox=4096, threads=threads)[0].uuid for threads in (1, 2, 8)} == {boxed.uuid}
+
+
 def test_the_default_target_is_a_longterm_kernel_that_reads_it(tree: Path, target: Path) -> None:
     expected: list[tuple[dict[str, Any], tuple[int, int], tuple[int, int]]] = [
         ({"compress": "zstd"}, (6, 10), (6, 12)),
         ({"compress": "lzma"}, (6, 4), (6, 6)),
+        ({"compress": "lz4", "metabox": 4096}, (6, 17), (6, 18)),
         ({"compress": "lzma", "fingerprint": False}, (6, 1), (6, 1)),
         ({"compress": "lz4", "fingerprint": False, "target_kernel": "5.4"}, (5, 4), (5, 4)),
         ({"compress": "lz4", "fingerprint": False, "target_kernel": "5.15"}, (5, 13), (5, 15)),
@@ -103,6 +125,7 @@ def test_what_the_target_does_not_read_is_refused_with_a_remedy(tree: Path, targ
         ({"compress": "lz4", "cluster": 65536, "target_kernel": "5.4"}, r"5\.13.*clusters of one block"),
         ({"compress": "lz4", "fragments": True}, r"6\.1.*without fragments"),
         ({"compress": "lz4", "tail_packing": True}, r"5\.17.*blocks of their own"),
+        ({"compress": "lz4", "metabox": 4096}, r"compressed inodes need Linux 6\.17.*without a metabox"),
     ]
     for options, message in expected:
         with pytest.raises(UnsupportedFeature, match=message):
@@ -124,6 +147,9 @@ def test_what_the_target_does_not_read_is_refused_with_a_remedy(tree: Path, targ
         ({"compress": "zstd", "fragments": True, "tail_packing": True}, "choose one"),
         ({"cluster": 65536}, "cluster says something about compression"),
         ({"fragments": True}, "fragments says something about compression"),
+        ({"metabox": 4096}, "metabox says something about compression"),
+        ({"metabox": 4096, "rules": [("*.c", "lz4")]}, "metabox: is only for images that are compressed"),
+        ({"compress": "zstd", "metabox": 5000}, "metabox: 5000 is not a multiple of the block size, 4096"),
         ({"preset": "best"}, "there is no preset 'best'; there are fast, balanced, small, dax, core"),
     ],
 )
@@ -175,6 +201,13 @@ def test_the_command_line_says_the_same(tree: Path, target: Path, capfd: pytest.
         assert app.run(["build", "-f", *words, str(tree), str(target)]) == 0
         assert target.read_bytes() == expected
     assert "Linux 6.10 and newer (Zstandard clusters)" in capfd.readouterr().out
+    pyerofs.build(tree, target, compress="zstd", metabox=16384, force=True)
+    expected = target.read_bytes()
+    assert app.run(["build", "-f", "--explain", "-z", "zstd", "--metabox=16k", str(tree), str(target)]) == 0
+    assert target.read_bytes() == expected
+    out = capfd.readouterr().out
+    assert "Linux 6.17 and newer (compressed inodes)" in out
+    assert "Linux 6.17  compressed inodes (to do without: build without a metabox)" in out
     assert app.run(["build", "-f", "-z", "lzma", "--tail-packing", "--json", str(tree), str(target)]) == 0
     report = json.loads(capfd.readouterr().out)
     assert report["stored_bytes"] + report["metadata_bytes"] == report["bytes"]

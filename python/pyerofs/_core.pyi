@@ -359,6 +359,7 @@ def build(
     compress: tuple[str, int | None, int | None] | None,
     fragments: bool | None,
     tail_packing: bool,
+    metabox: int | None,
     rules: list[tuple[str, tuple[str, int | None, int | None] | None]],
     dedupe: bool | None,
     order: str | list[bytes],

@@ -169,6 +169,7 @@ def build(
     cluster: int | None = None,
     fragments: bool | None = None,
     tail_packing: bool | None = None,
+    metabox: int | None = None,
     rules: Iterable[tuple[str, str | Compression | None]] = (),
     dedupe: bool | None = None,
     order: str | Iterable[str | os.PathLike[str]] | None = None,
@@ -233,6 +234,8 @@ def build(
         fragments: keep the ends of files, and small files, compressed together; the default where the target
             kernel can (Linux 6.1).
         tail_packing: keep a small last cluster beside the inode instead (Linux 5.17).
+        metabox: keep inodes, and what lies beside them, in a compressed file of clusters of so many bytes,
+            whole blocks (Linux 6.17). Larger ones save more, and more is decoded for one inode.
         rules: what to compress otherwise: pairs of a pattern in gitignore syntax, rooted at ``src``, and of
             what ``compress`` takes. The last that matches a file counts. What is compressed otherwise has no
             part in fragments.
@@ -280,7 +283,12 @@ def build(
     others = [(pattern, _as_compression(other)) for pattern, other in rules]
     if how is None and not any(other for _pattern, other in others):
         # What shapes compression only is a mistake without it, unless it is a preset's.
-        for name, given in (("cluster", cluster), ("fragments", fragments), ("tail_packing", tail_packing)):
+        for name, given in (
+            ("cluster", cluster),
+            ("fragments", fragments),
+            ("tail_packing", tail_packing),
+            ("metabox", metabox),
+        ):
             if given:
                 raise ValueError(f"{name} says something about compression, but compress names no algorithm")
     xattrs = chosen("xattrs", xattrs, "default")
@@ -321,6 +329,7 @@ def build(
         tail_packing=chosen(
             "tail_packing", False if fragments and tail_packing is None else tail_packing, False
         ),
+        metabox=metabox,
         rules=[(pattern, _choice(other, size, None)) for pattern, other in others],
         dedupe=chosen("dedupe", dedupe),
         order=_order(order),

@@ -64,6 +64,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         dense: number("DENSE").map(|dense| dense == 1),
         ..Compression::new(algorithm)
     });
+    options.metabox = number("METABOX");
     let mut output = Output::create(image, true)?;
     output.set_durable(number("DURABLE") != Some(0));
     let clock = Clock(Instant::now());

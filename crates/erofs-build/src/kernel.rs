@@ -91,6 +91,8 @@ pub enum Feature {
     Zstd,
     /// Compressed clusters of any length, anywhere.
     EncodedExtents,
+    /// Inodes in a compressed file.
+    Metabox,
 }
 
 impl Feature {
@@ -109,6 +111,7 @@ impl Feature {
             Self::Addresses48 | Self::CompactTimes | Self::LongLabel | Self::EncodedExtents => {
                 KernelVersion(6, 15)
             }
+            Self::Metabox => KernelVersion(6, 17),
         }
     }
 
@@ -129,6 +132,7 @@ impl Feature {
             Self::Fragments => "build without fragments",
             Self::SharedClusters => "build without dedupe, or without compression",
             Self::EncodedExtents => "let clusters fill whole blocks",
+            Self::Metabox => "build without a metabox",
         }
     }
 }
@@ -153,6 +157,7 @@ impl fmt::Display for Feature {
             Self::Deflate => "DEFLATE clusters",
             Self::Zstd => "Zstandard clusters",
             Self::EncodedExtents => "encoded extents",
+            Self::Metabox => "compressed inodes",
         })
     }
 }

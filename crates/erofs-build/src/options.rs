@@ -86,6 +86,10 @@ pub struct BuildOptions {
     pub compression: Option<Compression>,
     /// Exceptions from that for some files; of several that match the last one counts.
     pub rules: Vec<Rule>,
+    /// Keep inodes, and what lies beside them, in a file of their own, the metabox, which is compressed as `compression`
+    /// says, in clusters of so many bytes; it takes Linux 6.17. The larger they are the smaller is the image, and the
+    /// more has to be decoded for one inode.
+    pub metabox: Option<u32>,
     /// The order in which contents are stored.
     pub order: DataOrder,
     /// Start the data of each file of at least so many bytes that is stored as it is, and has no holes, at a multiple
@@ -134,6 +138,7 @@ impl Default for BuildOptions {
             inline_tail: None,
             compression: None,
             rules: Vec::new(),
+            metabox: None,
             order: DataOrder::Usual,
             align: None,
             dedupe: false,
@@ -275,6 +280,14 @@ impl BuildOptions {
                 self.require(Feature::EncodedExtents)?;
             }
         }
+        if let Some(how) = self.of_metabox() {
+            how.check(self.block_size).map_err(|error| match error {
+                Error::Option { name: "cluster", reason } => Error::Option { name: "metabox", reason },
+                other => other,
+            })?;
+        } else if self.metabox.is_some() {
+            return bad("metabox", "is only for images that are compressed".into());
+        }
         for rule in &self.rules {
             crate::plan::pattern(&rule.pattern)?;
             if rule.compression.as_ref().is_some_and(|how| how.fragments)
@@ -317,6 +330,12 @@ impl BuildOptions {
     /// Every way in which something may be compressed.
     fn compressions(&self) -> impl Iterator<Item = &Compression> {
         self.compression.iter().chain(self.rules.iter().filter_map(|rule| rule.compression.as_ref()))
+    }
+
+    /// How the metabox is compressed, if there is to be one.
+    pub(crate) fn of_metabox(&self) -> Option<Compression> {
+        let usual = self.compression.as_ref()?;
+        self.metabox.map(|cluster| Compression { cluster, fragments: false, inline: false, ..usual.clone() })
     }
 
     /// Whether clusters may be of any length. Where fragments gather the ends of files there is little left to
@@ -370,6 +389,7 @@ impl BuildOptions {
         .flatten()
         .chain(self.compressions().flat_map(|how| how.features(self.block_size)))
         .chain(some(self.shares_clusters(), Feature::SharedClusters))
+        .chain(some(self.metabox.is_some(), Feature::Metabox))
     }
 
     /// Whether the target kernel has `feature`; without a target every feature that is no newer than what the

@@ -2,7 +2,9 @@
 
 use erofs_format::device::DeviceSlot;
 use erofs_format::features::{FeatureCompat, FeatureIncompat};
-use erofs_format::superblock::{SUPER_MAGIC_V1, SUPER_OFFSET, SuperBlock, checksum, checksum_len};
+use erofs_format::superblock::{
+    SUPER_MAGIC_V1, SUPER_OFFSET, SUPER_SIZE, SuperBlock, SuperBlockExt, checksum, checksum_len,
+};
 use sha2::{Digest, Sha256};
 use zerocopy::IntoBytes;
 
@@ -11,7 +13,7 @@ use crate::kernel::Feature;
 use crate::options::{BuildOptions, XattrPolicy};
 use crate::pack::Packed;
 use crate::pack::base::record;
-use crate::plan::{HEAD_END, Plan};
+use crate::plan::{Plan, head_end};
 use crate::tree::Tree;
 
 /// Writes superblock and prefix table into the head of the image, which starts at byte 0. Returns the UUID:
@@ -25,7 +27,11 @@ pub(crate) fn write(
     head: &mut [u8],
 ) -> [u8; 16] {
     let (table, _) = plan.areas.prefix_table();
-    put(head, HEAD_END, &plan.methods.records(options.block_size, plan.is_dense));
+    if let Some(nid) = packed.metabox_nid {
+        let slot = SuperBlockExt { metabox_nid: nid.into(), ..SuperBlockExt::default() };
+        put(head, SUPER_OFFSET + SUPER_SIZE, slot.as_bytes());
+    }
+    put(head, head_end(plan.is_boxed), &plan.methods.records(options.block_size, plan.is_dense));
     put(head, plan.table_at, &table);
     let record = record::text(options, plan);
     put(head, 0, record.as_bytes());
@@ -92,8 +98,11 @@ fn superblock(
             incompat |= FeatureIncompat::FRAGMENTS;
         }
     }
-    if plan.is_dense {
+    if plan.is_dense || plan.is_boxed {
         incompat |= FeatureIncompat::BIT48;
+    }
+    if plan.is_boxed {
+        incompat |= FeatureIncompat::METABOX;
     }
     let (blocks_lo, blocks_hi) = split_address(packed.blocks);
     let mut rb = u16::try_from(root_nid).unwrap_or(u16::MAX);
@@ -108,6 +117,7 @@ fn superblock(
         magic: SUPER_MAGIC_V1.into(),
         feature_compat: compat.bits().into(),
         blkszbits: u8::try_from(options.block_size.trailing_zeros()).unwrap_or(0),
+        sb_extslots: plan.is_boxed.into(),
         rb: rb.into(),
         inos: (tree.nodes.len() as u64).into(),
         epoch: plan.times.epoch.cast_unsigned().into(),

@@ -131,6 +131,19 @@ fn what_did_not_change_is_taken_with_the_same_bytes_by_every_algorithm() {
 }
 
 #[test]
+fn so_it_is_where_the_inodes_are_in_a_metabox() {
+    let compression = Some(how(CompressionAlgorithm::Zstd));
+    let options = BuildOptions { compression, metabox: Some(4096), ..BuildOptions::default() };
+    let report = check(&options, 300, &[1, 8]);
+    assert!(
+        report.taken_bytes * 3 > report.stored_bytes,
+        "{} of {}",
+        report.taken_bytes,
+        report.stored_bytes
+    );
+}
+
+#[test]
 fn so_it_is_with_fragments_or_without_dense_or_not_and_equal_contents_shared() {
     for dedupe in [false, true] {
         for (fragments, inline, dense, cluster) in [

@@ -183,3 +183,85 @@ fn clusters_of_any_length_are_for_new_kernels_without_fragments_or_asked_for() {
     let error = BuildOptions { target_kernel: old, ..options(&how) }.check().unwrap_err().to_string();
     assert!(error.contains("encoded extents need Linux 6.15"), "{error}");
 }
+
+#[test]
+fn inodes_come_back_out_of_a_metabox() {
+    let dir = tempfile::tempdir().unwrap();
+    corner_cases(dir.path());
+    // More than a block of names, and xattrs that would be shared.
+    let many = dir.path().join("many");
+    fs::create_dir(&many).unwrap();
+    for nth in 0..2000 {
+        let name = many.join(format!("a name that is rather long, with the number {nth}"));
+        if nth % 3 == 0 {
+            fs::create_dir(&name).unwrap();
+        } else {
+            fs::write(&name, b"same").unwrap();
+        }
+        // Not every filesystem has them.
+        let _ = rustix::fs::setxattr(&name, "user.same", b"same value", rustix::fs::XattrFlags::empty());
+    }
+    for algorithm in ALGORITHMS {
+        for (block_size, cluster, metabox) in [
+            (4096, 65536, 4096),
+            (4096, 4096, 65536),
+            (4096, 4096, 4096),
+            (512, 4096, 512),
+            (16384, 16384, 16384),
+        ] {
+            for (fragments, inline, dense) in
+                [(true, false, None), (false, true, None), (false, false, Some(true))]
+            {
+                let how = Compression { cluster, fragments, inline, dense, ..Compression::new(algorithm) };
+                let options = BuildOptions { block_size, metabox: Some(metabox), ..options(&how) };
+                let with = check(dir.path(), &options);
+                let without = built(dir.path(), &BuildOptions { metabox: None, ..options }).0.len();
+                assert!(with < without, "{with} and {without}: {how:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn threads_do_not_change_a_metabox() {
+    let dir = tempfile::tempdir().unwrap();
+    corner_cases(dir.path());
+    large_cases(dir.path());
+    let options = BuildOptions {
+        metabox: Some(4096),
+        dedupe: true,
+        ..options(&Compression::new(CompressionAlgorithm::Zstd))
+    };
+    let images = [1, 2, 8].map(|threads| {
+        built(dir.path(), &BuildOptions { threads: NonZeroUsize::new(threads), ..options.clone() })
+    });
+    assert!(images.windows(2).all(|pair| pair[0].0 == pair[1].0));
+    assert_eq!(images[0].1.oldest_kernel, KernelVersion(6, 17));
+    assert!(images[0].1.features.contains(&Feature::Metabox));
+    assert_eq!(images[0].1.target_kernel, KernelVersion(6, 18));
+}
+
+#[test]
+fn a_metabox_without_inodes_is_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let options =
+        BuildOptions { metabox: Some(4096), ..options(&Compression::new(CompressionAlgorithm::Zstd)) };
+    let (_, report) = built(dir.path(), &options);
+    assert!(!report.features.contains(&Feature::Metabox));
+    check(dir.path(), &options);
+}
+
+#[test]
+fn a_metabox_that_cannot_be_is_refused() {
+    let zstd = options(&Compression::new(CompressionAlgorithm::Zstd));
+    let refused = |options: BuildOptions| options.check().unwrap_err().to_string();
+    let older =
+        BuildOptions { target_kernel: Some(KernelVersion(6, 16)), metabox: Some(4096), ..zstd.clone() };
+    assert!(refused(older).contains("compressed inodes need Linux 6.17"));
+    for size in [0, 2048, 6000, 2 << 20] {
+        let error = refused(BuildOptions { metabox: Some(size), ..zstd.clone() });
+        assert!(error.contains("metabox") && error.contains("not a multiple of the block size"), "{error}");
+    }
+    let plain = BuildOptions { metabox: Some(4096), ..BuildOptions::default() };
+    assert!(refused(plain).contains("is only for images that are compressed"));
+}

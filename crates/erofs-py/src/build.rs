@@ -30,7 +30,7 @@ pub(crate) const PAUSE: Duration = Duration::from_millis(40);
 #[pyo3(signature = (src, image, *, block_size, label, uuid, time, source_date_epoch, all_root, uid_map, gid_map,
     uid_offset, gid_offset, force_uid, force_gid, xattrs, share_xattrs_above, xattr_prefixes, fingerprint,
     target_kernel, exclude, exclude_regex, hard_dereference, file_contexts, whiteouts, holes, inline_tail, compress,
-    fragments, tail_packing, rules, dedupe, order, align, chunk, blob, reuse, base, keep_going, threads, force, progress))]
+    fragments, tail_packing, metabox, rules, dedupe, order, align, chunk, blob, reuse, base, keep_going, threads, force, progress))]
 #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)] // keyword arguments, each with its name
 pub(crate) fn build<'py>(
     py: Python<'py>,
@@ -63,6 +63,7 @@ pub(crate) fn build<'py>(
     compress: Option<Choice>,
     fragments: Option<bool>,
     tail_packing: bool,
+    metabox: Option<u32>,
     rules: Vec<(String, Option<Choice>)>,
     dedupe: Option<bool>,
     order: Order,
@@ -99,6 +100,7 @@ pub(crate) fn build<'py>(
         separate_links: hard_dereference,
         file_contexts: file_contexts.map(|(text, name)| FileContexts::parse(&text, &name)).transpose()?,
         holes,
+        metabox,
         keep_going,
         order: order.try_into()?,
         align,

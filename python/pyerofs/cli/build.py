@@ -112,6 +112,12 @@ _ID = click.IntRange(0, 0xFFFFFFFF)
     "--tail-packing/--no-tail-packing", default=None, help="Keep small last clusters beside inodes instead."
 )
 @click.option(
+    "--metabox",
+    type=size,
+    metavar="SIZE",
+    help="Compress inodes too, in clusters of SIZE bytes, e.g. 16k; for Linux 6.17 and newer.",
+)
+@click.option(
     "--rule",
     "rules",
     type=rule,

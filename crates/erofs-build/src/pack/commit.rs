@@ -1,5 +1,7 @@
 //! Gives addresses, in order: what a job made gets its blocks, and its inodes join those that wait.
 
+mod inodes;
+
 use std::mem::take;
 
 use erofs_format::compression::Algorithm;
@@ -9,6 +11,7 @@ use super::blob::{self, Blob, Device};
 use super::chunks::Chunk;
 use super::content::Gathered;
 use super::known::Known;
+use super::metabox::{Half, Metabox};
 use super::ordered::Commit;
 use super::packed::PackedInode;
 use super::placing::Placing;
@@ -20,8 +23,7 @@ use super::{Job, Packed};
 use crate::compress::Compression;
 use crate::error::{Error, Result};
 use crate::inode::{Data, InodeWriter, Said, Shape};
-use crate::plan::{MAX_BLOCK, too_large};
-use crate::tree::{Key, Kind, Node, NodeId, Regular};
+use crate::tree::Kind;
 use crate::zmap::{Extent, Map, Tail};
 
 /// The image as far as it has addresses.
@@ -33,8 +35,10 @@ pub(super) struct Committer<'a> {
     /// The large file whose parts are coming in.
     large: Option<Large>,
     packed: PackedInode,
-    /// Contents of the packed inode that wait for the end of the large file, whose blocks have to lie together.
-    held: Vec<(Vec<Extent>, Gathered)>,
+    metabox: Option<Metabox>,
+    /// Contents of the packed inode, or of the metabox, that wait for the end of the large file, whose blocks have to
+    /// lie together.
+    held: Vec<(Option<Half>, Vec<Extent>, Gathered)>,
     /// What is in the image already, if equal contents are stored once.
     known: Option<&'a Known>,
     /// Bytes of files that share what others stored.
@@ -45,7 +49,8 @@ pub(super) struct Committer<'a> {
     devices: Vec<Device>,
     blob: Option<Blob>,
     waiting: Waiting,
-    /// The number of every node's inode, directories having theirs from the plan, and of the packed inode.
+    /// The number of every node's inode, directories having theirs from the plan, of the packed inode, and of the
+    /// metabox.
     nids: Vec<u64>,
     /// Bytes of contents.
     content: u64,
@@ -74,7 +79,7 @@ impl<'a> Committer<'a> {
     ) -> Self {
         let mut nids = vec![0; job.tree.nodes.len()];
         for directory in &job.plan.directories {
-            nids[directory.id as usize] = nid(directory.inode);
+            nids[directory.id as usize] = directory.nid(job.plan);
         }
         let mut packed = PackedInode::new(job.options.block_size as usize, job.base.is_some());
         let (table, prefixes) = job.plan.areas.prefix_table();
@@ -90,6 +95,7 @@ impl<'a> Committer<'a> {
             end: job.plan.content_block * u64::from(job.options.block_size),
             large: None,
             packed,
+            metabox: job.plan.is_boxed.then(|| Metabox::new(job)),
             held: Vec::new(),
             known,
             shared: 0,
@@ -104,6 +110,7 @@ impl<'a> Committer<'a> {
     }
 
     pub(super) fn packed(mut self) -> Packed {
+        let metabox_nid = if self.metabox.is_some() { self.nids.pop() } else { None };
         let packed_nid = if self.nids.len() > self.job.tree.nodes.len() { self.nids.pop() } else { None };
         let block_size = self.block_size();
         let Self { nids, end, content, shared, taken, hash, mut devices, blob, buffers, .. } = self;
@@ -111,6 +118,7 @@ impl<'a> Committer<'a> {
         Packed {
             nids,
             packed_nid,
+            metabox_nid,
             blocks: end / block_size,
             content_blocks: content.div_ceil(block_size),
             shared,
@@ -352,63 +360,22 @@ impl<'a> Committer<'a> {
         }
     }
 
-    /// Puts contents of the packed inode into place.
+    /// Puts contents of files without names into place.
     fn release(&mut self) {
         if self.large.is_some() {
             return;
         }
-        for (extents, content) in take(&mut self.held) {
+        for (half, extents, content) in take(&mut self.held) {
             let base = self.end;
             self.write(base, content);
-            self.packed.extents.extend(extents.iter().map(|extent| extent.moved(base)));
+            if let Some((half, metabox)) = half.zip(self.metabox.as_mut()) {
+                metabox.add(half, &extents, base);
+                // Inodes are not contents.
+                self.content -= self.end - base;
+            } else {
+                self.packed.extents.extend(extents.iter().map(|extent| extent.moved(base)));
+            }
         }
-    }
-
-    /// Makes the inode of the packed inode, which comes last.
-    fn packed_inode(&mut self) {
-        let extents = take(&mut self.packed.extents);
-        if extents.is_empty() {
-            return;
-        }
-        let id = NodeId::try_from(self.nids.len()).unwrap_or(NodeId::MAX);
-        let (plan, tree) = (self.job.plan, self.job.tree);
-        let node = Node {
-            entry: 0,
-            uid: 0,
-            gid: 0,
-            nlink: 1,
-            mtime: (plan.times.epoch, plan.times.fixed_nsec),
-            permissions: 0,
-            source: 0,
-            xattrs: 0,
-            // Its size is that of the map; as a file without content it carries no fingerprint.
-            kind: Kind::Regular(Regular { size: 0, data: None, key: Key::Number(0) }),
-        };
-        let map = self.map(plan.methods.usual(), &extents, Tail::Nothing);
-        let shape = Shape::compressed(plan, &node, &map);
-        let writer = InodeWriter { plan, tree, block_size: self.block_size() };
-        let said = Said { data: Data::Mapped(map), digest: None, tail: &[] };
-        self.nids.push(0);
-        self.waiting.add(id, &shape, |out| writer.put_node(id, &node, &shape, said, out));
-    }
-
-    /// Gives the inodes that wait their places.
-    fn lay_out(&mut self) -> Result<()> {
-        let start = self.end.next_multiple_of(self.block_size());
-        let run = self.waiting.lay_out(start, self.block_size());
-        self.end = start + run.bytes.len() as u64;
-        let blocks = self.end / self.block_size();
-        if blocks > MAX_BLOCK {
-            return Err(too_large(self.job.tree, "blocks of the image", blocks, MAX_BLOCK));
-        }
-        for (id, place) in run.places {
-            self.nids[id as usize] = nid(place);
-        }
-        if let Some(hash) = &mut self.hash {
-            hash.update(&run.bytes);
-        }
-        self.buffers.write(start, run.bytes);
-        Ok(())
     }
 }
 
@@ -423,8 +390,9 @@ impl Commit for Committer<'_> {
                 if is_taken {
                     self.taken += extents.iter().map(|extent| u64::from(extent.plen)).sum::<u64>();
                 }
-                self.held.push((extents, content));
+                self.held.push((None, extents, content));
             }
+            MadeOf::Metabox(half, extents) => self.held.push((Some(half), extents, content)),
             MadeOf::Batch { items, tails, fragments } => {
                 let mut placing = Placing::new(self.end);
                 let mut in_blob = self.blob.as_ref().map(|blob| Placing::new(blob.end));
@@ -442,15 +410,22 @@ impl Commit for Committer<'_> {
         if self.large.is_none() && self.waiting.is_full() {
             self.lay_out()?;
         }
-        Ok(self.packed.segment(false).map(Task::Packed))
+        if let Some(segment) = self.packed.segment(false) {
+            return Ok(Some(Task::Packed(segment)));
+        }
+        // If it has to wait, a later commit takes it along.
+        Ok(self.metabox.as_mut().and_then(Metabox::portion).map(Task::Metabox))
     }
 
     fn finish(&mut self) -> Result<Option<Task>> {
         if let Some(rest) = self.packed.segment(true) {
             return Ok(Some(Task::Packed(rest)));
         }
-        self.packed_inode();
-        self.lay_out()?;
+        if let Some(last) = self.last_portion()? {
+            return Ok(Some(last));
+        }
+        self.hidden_inodes();
+        self.lay_out_outside()?;
         Ok(None)
     }
 }
@@ -458,9 +433,4 @@ impl Commit for Committer<'_> {
 /// A job left out what was to be in the image before it.
 fn lost() -> Error {
     Error::Option { name: "dedupe", reason: "equal contents were not committed in order".into() }
-}
-
-/// The number of the inode at byte `place`.
-fn nid(place: u64) -> u64 {
-    place / 32
 }

@@ -15,6 +15,7 @@ mod content;
 mod cuts;
 mod early;
 mod known;
+mod metabox;
 mod ordered;
 mod packed;
 mod placing;
@@ -59,8 +60,9 @@ pub(crate) struct Job<'a> {
 pub(crate) struct Packed {
     /// The number of every node's inode.
     pub(crate) nids: Vec<u64>,
-    /// That of the packed inode, if there is one.
+    /// Those of the packed inode and of the metabox, if there are any.
     pub(crate) packed_nid: Option<u64>,
+    pub(crate) metabox_nid: Option<u64>,
     /// Blocks of the image, and those of them that hold contents.
     pub(crate) blocks: u64,
     pub(crate) content_blocks: u64,
@@ -70,7 +72,7 @@ pub(crate) struct Packed {
     pub(crate) taken: u64,
     /// The blobs, in the order of their numbers.
     pub(crate) devices: Vec<Device>,
-    /// Of all inodes but directories, and of all contents; none if the UUID was given.
+    /// Of all inodes but directories outside of a metabox, and of all contents; none if the UUID was given.
     pub(crate) hash: Option<Sha256>,
 }
 

@@ -14,6 +14,7 @@ use super::clusters::{End, Fillers, SAMPLE};
 use super::content::{Content, Gathered};
 use super::early::Early;
 use super::known::{Key, Known};
+use super::metabox::{Half, Portion};
 use super::ordered::Stages;
 use super::packed::Segment;
 use super::sections::{Compressed, Sections};
@@ -35,6 +36,8 @@ pub(super) enum Task {
     Batch(Batch),
     /// Compress the next segment of the packed inode.
     Packed(Segment),
+    /// Compress the next portion of the metabox.
+    Metabox(Portion),
 }
 
 /// What a job made.
@@ -61,6 +64,7 @@ pub(super) enum MadeOf {
         /// They are those of an earlier image.
         is_taken: bool,
     },
+    Metabox(Half, Vec<Extent>),
 }
 
 /// What was made of a node, or of a part of a large file.
@@ -132,6 +136,13 @@ impl<'a> Stages for Packer<'a> {
                 let blob = Content::new(&self.buffers, 1).gathered();
                 let what = MadeOf::Packed { extents, is_taken };
                 return Ok(Made { what, content: content.gathered(), blob });
+            }
+            (Task::Metabox(Portion { half, bytes }), _) => {
+                let mut extents = Vec::new();
+                let how = self.job.plan.methods.metabox().ok_or(Error::Cancelled)?;
+                tools.fillers.get(how)?.fill(&bytes, Some(0), End::Cluster, &mut content, &mut extents)?;
+                let blob = Content::new(&self.buffers, 1).gathered();
+                return Ok(Made { what: MadeOf::Metabox(half, extents), content: content.gathered(), blob });
             }
             (Task::Packed(_), None) => return Err(Error::Cancelled),
         };

@@ -20,6 +20,8 @@ pub(crate) struct Methods {
     all: Vec<Compression>,
     /// That of files that no rule matches, and of the packed inode.
     usual: Option<usize>,
+    /// That of the metabox, if there is one.
+    metabox: Option<usize>,
     /// Those of all nodes, if there are rules.
     of: Vec<Option<u8>>,
     /// A file of no more bytes takes as much compressed as it does as it is, if its end is not treated
@@ -34,6 +36,7 @@ impl Methods {
         let unit = if options.is_dense() { 0 } else { options.block_size.into() };
         let mut methods = Self { unit, ..Self::default() };
         methods.usual = options.compression.as_ref().map(|how| methods.number(how));
+        methods.metabox = options.of_metabox().map(|how| methods.number(&how));
         if options.rules.is_empty() {
             return Ok(methods);
         }
@@ -82,6 +85,11 @@ impl Methods {
     /// How the packed inode is compressed, and all that no rule is about.
     pub(crate) fn usual(&self) -> Option<usize> {
         self.usual
+    }
+
+    /// How the metabox is compressed, if there is to be one.
+    pub(crate) fn metabox(&self) -> Option<usize> {
+        self.metabox
     }
 
     /// How a node is compressed, if it is. One that is mostly holes is not: there would be no end to zeros. Nor is

@@ -20,6 +20,8 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use erofs_format::device::DeviceSlot;
+use erofs_format::inode::NID_METABOX_BIT;
+use erofs_format::superblock::{SB_EXTSLOT_SIZE, SUPER_OFFSET, SUPER_SIZE};
 use erofs_format::xattr::ibody_icount;
 
 use crate::error::{Error, Result};
@@ -27,7 +29,7 @@ use crate::inode::Shape;
 use crate::kernel::Feature;
 use crate::options::BuildOptions;
 use crate::times::TimeBase;
-use crate::tree::{Kind, Node, NodeId, Tree};
+use crate::tree::{Kind, Node, NodeId, ROOT, Tree};
 use crate::xattr::{Areas, Sets, Settings};
 use crate::zmap::Map;
 pub(crate) use alloc::Zone;
@@ -35,8 +37,11 @@ pub(crate) use batches::{Batch, Batches, COMPRESSED_BYTES, Part, parts};
 pub(crate) use chunks::{ChunkMap, MAX_CHUNKS, stored_chunks};
 pub(crate) use methods::{Methods, pattern};
 
-/// Where the superblock ends. The records of the compression follow it, and then the table of prefixes.
-pub(crate) const HEAD_END: u64 = 1024 + 128;
+/// Where the superblock ends, with what it says of a metabox. The records of the compression follow it, and then the
+/// table of prefixes.
+pub(crate) fn head_end(is_boxed: bool) -> u64 {
+    SUPER_OFFSET + SUPER_SIZE + if is_boxed { SB_EXTSLOT_SIZE } else { 0 }
+}
 
 /// Bytes of directories that are made at once.
 const GROUP_BYTES: u64 = 1 << 20;
@@ -51,11 +56,23 @@ pub(crate) const MAX_BLOCK: u64 = (1 << 48) - 2;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Directory {
     pub(crate) id: NodeId,
-    /// Where the inode starts, in bytes.
+    /// Where the inode starts, in bytes; in the metabox if there is one, but for the root's.
     pub(crate) inode: u64,
     /// The first block of its data, if it has any.
     pub(crate) block: u64,
     pub(crate) shape: Shape,
+}
+
+impl Directory {
+    /// The number of the inode.
+    pub(crate) fn nid(&self, plan: &Plan) -> u64 {
+        if self.is_boxed(plan) { nid_in_metabox(self.inode) } else { nid(self.inode) }
+    }
+
+    /// Whether the inode lies in a metabox.
+    pub(crate) fn is_boxed(&self, plan: &Plan) -> bool {
+        plan.is_boxed && self.id != ROOT
+    }
 }
 
 /// Directories that lie in blocks of their own.
@@ -65,6 +82,8 @@ pub(crate) struct Group {
     pub(crate) directories: Range<usize>,
     /// The bytes of the image, whole blocks.
     pub(crate) bytes: Range<u64>,
+    /// Those of the metabox.
+    pub(crate) boxed: Range<u64>,
 }
 
 #[derive(Debug)]
@@ -95,6 +114,8 @@ pub(crate) struct Plan {
     pub(crate) wide: bool,
     /// Compressed clusters are of any length and lie anywhere: no index can say addresses of 48 bits.
     pub(crate) is_dense: bool,
+    /// All inodes but the root's lie in a metabox.
+    pub(crate) is_boxed: bool,
     pub(crate) times: TimeBase,
     pub(crate) features: BTreeSet<Feature>,
 }
@@ -128,7 +149,14 @@ impl Plan {
             options.fingerprint || !options.xattr_prefixes.is_empty() || asked(Feature::XattrPrefixes);
         let methods = Methods::choose(options, tree)?;
         let is_dense = options.is_dense() || (wide && !methods.all().is_empty());
-        let records = HEAD_END + methods.records(options.block_size, is_dense).len() as u64;
+        let is_boxed = options.metabox.is_some() && tree.nodes.len() > 1;
+        let mut settings = Settings::new(options, find_prefixes);
+        if is_boxed {
+            // Where one part of an inode's xattrs is in the metabox and another is not, Linux 6.17 takes a page of the
+            // one for that of the other if they have the same number. And repetition compresses well.
+            settings.share_above = u64::MAX;
+        }
+        let records = head_end(is_boxed) + methods.records(options.block_size, is_dense).len() as u64;
         let devices = options.devices();
         // The superblock says where the table of devices is in units of its entries.
         let slot = size_of::<DeviceSlot>() as u64;
@@ -136,7 +164,7 @@ impl Plan {
         let mut plan = Self {
             directories: Vec::new(),
             groups: Vec::new(),
-            areas: Areas::plan(sets, &Settings::new(options, find_prefixes)),
+            areas: Areas::plan(sets, &settings),
             table_at: devices_at + u64::from(devices) * slot,
             devices,
             devices_at,
@@ -148,6 +176,7 @@ impl Plan {
             methods,
             wide,
             is_dense,
+            is_boxed,
             times: TimeBase::choose(tree, options.times, asked(Feature::CompactTimes)),
             features: BTreeSet::new(),
         };
@@ -172,6 +201,7 @@ impl Plan {
         let block_size = u64::from(options.block_size);
         let table = self.areas.prefix_table().0.len() as u64;
         let mut zone = Zone::new(block_size, self.table_at + table);
+        let mut metabox = Zone::new(block_size, 0);
         // Inodes and contents, as large as they can get.
         let (mut inodes, mut contents) = (0u64, 0u64);
         for id in node_ids(tree)? {
@@ -184,10 +214,11 @@ impl Plan {
             }
             let shape = Shape::of(options, self, tree, id);
             if node.is_dir() {
-                let inode = zone.place(shape.core, shape.tail.into());
+                let place = if self.is_boxed && id != ROOT { &mut metabox } else { &mut zone };
+                let inode = place.place(shape.core, shape.tail.into());
                 let block = if shape.blocks > 0 { zone.take_blocks(shape.blocks) } else { 0 };
                 self.directories.push(Directory { id, inode, block, shape });
-                self.close_group(&mut zone, GROUP_BYTES);
+                self.close_group(&mut zone, &mut metabox, GROUP_BYTES);
             } else {
                 self.order.push(id);
                 // A tail may leave the rest of a block behind that nothing else fits into.
@@ -207,7 +238,8 @@ impl Plan {
             }
             self.features.extend(shape.feature());
         }
-        self.close_group(&mut zone, 1);
+        self.close_group(&mut zone, &mut metabox, 1);
+        inodes = inodes.saturating_add(metabox.end());
         self.shared_block = zone.block();
         zone.take_blocks((self.areas.shared().len() as u64).div_ceil(block_size));
         self.content_block = zone.block();
@@ -239,13 +271,15 @@ impl Plan {
     }
 
     /// Ends the group of directories if it has `least` bytes.
-    fn close_group(&mut self, zone: &mut Zone, least: u64) {
-        let (first, start) =
-            self.groups.last().map_or((0, 0), |group| (group.directories.end, group.bytes.end));
-        if zone.end() - start >= least {
+    fn close_group(&mut self, zone: &mut Zone, metabox: &mut Zone, least: u64) {
+        let last = self.groups.last();
+        let (first, start, boxed) =
+            last.map_or((0, 0, 0), |group| (group.directories.end, group.bytes.end, group.boxed.end));
+        if zone.end() - start + metabox.end() - boxed >= least {
             zone.finish_block();
+            metabox.finish_block();
             let directories = first..self.directories.len();
-            self.groups.push(Group { directories, bytes: start..zone.end() });
+            self.groups.push(Group { directories, bytes: start..zone.end(), boxed: boxed..metabox.end() });
         }
     }
 
@@ -272,6 +306,9 @@ impl Plan {
         if self.wide {
             features.insert(Feature::Addresses48);
         }
+        if self.is_boxed {
+            features.insert(Feature::Metabox);
+        }
         if self.is_dense {
             features.insert(Feature::EncodedExtents);
         }
@@ -287,6 +324,16 @@ impl Plan {
 /// Whether the node is a regular file that is not empty.
 pub(crate) fn has_content(node: &Node) -> bool {
     matches!(&node.kind, Kind::Regular(file) if file.size > 0)
+}
+
+/// The number of the inode at byte `place` of the image.
+pub(crate) fn nid(place: u64) -> u64 {
+    place / 32
+}
+
+/// The number of the inode at byte `place` of the metabox.
+pub(crate) fn nid_in_metabox(place: u64) -> u64 {
+    nid(place) | NID_METABOX_BIT
 }
 
 /// Every node's number.
