@@ -1,28 +1,18 @@
 //! Digests of large files that are known before their parts are compressed, where an earlier image may have them.
 //! There are few such files, so the digests are kept.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::AtomicBool;
 
-use crate::error::{Error, Result};
+use super::board::Board;
+use crate::error::Result;
 use crate::tree::NodeId;
 
-/// How often somebody who waits looks whether it is for nothing.
-const PATIENCE: Duration = Duration::from_millis(50);
-
-/// What became of the digests that somebody wanted.
+/// What became of the digests that somebody wanted: nothing for one that could not be had.
 #[derive(Debug, Default)]
-pub(super) struct Early {
-    /// Nothing for one that could not be had.
-    found: Mutex<HashMap<NodeId, Option<[u8; 32]>>>,
-    changed: Condvar,
-}
+pub(super) struct Early(Board<Option<[u8; 32]>>);
 
 impl Early {
-    /// The digest of a file. Whoever has the first part finds it by `find`, and the others wait: jobs are begun in
-    /// order, so somebody is at it.
+    /// The digest of a file. Whoever has the first part finds it by `find`, and the others wait.
     pub(super) fn get(
         &self,
         id: NodeId,
@@ -30,22 +20,11 @@ impl Early {
         stop: &AtomicBool,
         find: impl FnOnce() -> Result<[u8; 32]>,
     ) -> Result<Option<[u8; 32]>> {
-        if is_first {
-            let found = find();
-            let mut known = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-            known.insert(id, found.as_ref().ok().copied());
-            self.changed.notify_all();
-            return found.map(Some);
+        if !is_first {
+            return self.0.wait(stop, |found| found.get(&id).copied());
         }
-        let mut known = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            if let Some(found) = known.get(&id).copied() {
-                return Ok(found);
-            }
-            if stop.load(Ordering::Relaxed) {
-                return Err(Error::Cancelled);
-            }
-            known = self.changed.wait_timeout(known, PATIENCE).unwrap_or_else(PoisonError::into_inner).0;
-        }
+        let found = find();
+        self.0.post(id, found.as_ref().ok().copied());
+        found.map(Some)
     }
 }

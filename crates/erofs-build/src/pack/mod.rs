@@ -7,6 +7,7 @@
 
 pub(crate) mod base;
 pub(crate) mod blob;
+mod board;
 mod chain;
 mod chunks;
 mod clusters;

@@ -1,0 +1,54 @@
+//! What the threads that work on the parts of one large file leave for one another.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::tree::NodeId;
+
+/// How often somebody who waits looks whether it is for nothing.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// A note for each file. Jobs are begun in order, so whatever somebody waits for, somebody else is at it.
+#[derive(Debug)]
+pub(super) struct Board<T> {
+    notes: Mutex<HashMap<NodeId, T>>,
+    changed: Condvar,
+}
+
+impl<T> Default for Board<T> {
+    fn default() -> Self {
+        Self { notes: Mutex::default(), changed: Condvar::new() }
+    }
+}
+
+impl<T> Board<T> {
+    pub(super) fn post(&self, id: NodeId, note: T) {
+        self.lock().insert(id, note);
+        self.changed.notify_all();
+    }
+
+    /// Waits until `find` finds something among the notes; [`Error::Cancelled`] once `stop` is set.
+    pub(super) fn wait<R>(
+        &self,
+        stop: &AtomicBool,
+        mut find: impl FnMut(&mut HashMap<NodeId, T>) -> Option<R>,
+    ) -> Result<R> {
+        let mut notes = self.lock();
+        loop {
+            if let Some(found) = find(&mut notes) {
+                return Ok(found);
+            }
+            if stop.load(Ordering::Relaxed) {
+                return Err(Error::Cancelled);
+            }
+            notes = self.changed.wait_timeout(notes, PATIENCE).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, T>> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
