@@ -52,6 +52,11 @@ pub enum CompressionAlgorithm {
 /// Bytes of a cluster that reads both quickly and small, where nobody says otherwise.
 const USUAL_CLUSTER: u32 = 64 << 10;
 
+impl CompressionAlgorithm {
+    /// All there are.
+    pub const ALL: [Self; 5] = [Self::Lz4, Self::Lz4Hc, Self::Lzma, Self::Deflate, Self::Zstd];
+}
+
 impl FromStr for CompressionAlgorithm {
     type Err = Error;
 

@@ -109,13 +109,7 @@ fn check(options: &BuildOptions, small: u64, threads: &[usize]) -> Report {
 
 #[test]
 fn what_did_not_change_is_taken_with_the_same_bytes_by_every_algorithm() {
-    for algorithm in [
-        CompressionAlgorithm::Lz4,
-        CompressionAlgorithm::Lz4Hc,
-        CompressionAlgorithm::Lzma,
-        CompressionAlgorithm::Deflate,
-        CompressionAlgorithm::Zstd,
-    ] {
+    for algorithm in CompressionAlgorithm::ALL {
         let options = BuildOptions { compression: Some(how(algorithm)), ..BuildOptions::default() };
         let is_quick = matches!(algorithm, CompressionAlgorithm::Lz4 | CompressionAlgorithm::Zstd);
         let threads = if is_quick { &[1, 2, 8][..] } else { &[2] };

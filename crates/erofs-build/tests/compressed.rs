@@ -8,14 +8,6 @@ use std::num::NonZeroUsize;
 use common::{built, corner_cases, open, view_dir, view_image};
 use erofs_build::{BuildOptions, Compression, CompressionAlgorithm, Feature, KernelVersion};
 
-const ALGORITHMS: [CompressionAlgorithm; 5] = [
-    CompressionAlgorithm::Lz4,
-    CompressionAlgorithm::Lz4Hc,
-    CompressionAlgorithm::Lzma,
-    CompressionAlgorithm::Deflate,
-    CompressionAlgorithm::Zstd,
-];
-
 fn options(how: &Compression) -> BuildOptions {
     let level = matches!(how.algorithm, CompressionAlgorithm::Lzma).then_some(0);
     let how = Compression { level: how.level.or(level), ..how.clone() };
@@ -70,7 +62,7 @@ fn check(dir: &std::path::Path, options: &BuildOptions) -> usize {
 fn every_algorithm_and_cluster_size_keeps_every_byte() {
     let dir = tempfile::tempdir().unwrap();
     corner_cases(dir.path());
-    for algorithm in ALGORITHMS {
+    for algorithm in CompressionAlgorithm::ALL {
         for (block_size, cluster) in
             [(4096, 4096), (4096, 65536), (4096, 1 << 20), (512, 4096), (16384, 16384)]
         {
@@ -95,7 +87,7 @@ fn large_files_are_compressed_in_parts() {
     let dir = tempfile::tempdir().unwrap();
     large_cases(dir.path());
     let content: u64 = view_dir(dir.path()).values().map(|seen| seen.content.len() as u64).sum();
-    for algorithm in ALGORITHMS {
+    for algorithm in CompressionAlgorithm::ALL {
         let length = |fragments, dense| {
             let how = Compression { fragments, dense, ..Compression::new(algorithm) };
             let length = check(dir.path(), &options(&how)) as u64;
@@ -201,7 +193,7 @@ fn inodes_come_back_out_of_a_metabox() {
         // Not every filesystem has them.
         let _ = rustix::fs::setxattr(&name, "user.same", b"same value", rustix::fs::XattrFlags::empty());
     }
-    for algorithm in ALGORITHMS {
+    for algorithm in CompressionAlgorithm::ALL {
         for (block_size, cluster, metabox) in [
             (4096, 65536, 4096),
             (4096, 4096, 65536),

@@ -63,9 +63,7 @@ impl<'a> Fillers<'a> {
             return Err(Error::Cancelled);
         };
         if made.is_none() {
-            let mut filler = Filler::new(how, self.block_size, self.is_dense)?;
-            filler.restart();
-            *made = Some(filler);
+            *made = Some(Filler::new(how, self.block_size, self.is_dense)?);
         }
         made.as_mut().ok_or(Error::Cancelled)
     }
@@ -101,19 +99,20 @@ impl Filler {
             Algorithm::Lz4 => Method::Lz4,
             _ => Method::Zstd { level: 1, window_log: 15 },
         };
+        // Taking too much costs nothing: such a file is compressed with others. Taking too little costs a
+        // compression that is thrown away.
+        let first_usual = match compression.algorithm {
+            CompressionAlgorithm::Lz4 => 2 * cluster,
+            CompressionAlgorithm::Lz4Hc => 2 * cluster + cluster / 2,
+            CompressionAlgorithm::Deflate | CompressionAlgorithm::Zstd => 3 * cluster,
+            CompressionAlgorithm::Lzma => 4 * cluster,
+        };
         Ok(Self {
             encoder: compression.encoder()?,
             sampler: Encoder::new(quick).map_err(failed)?,
             encoded: Vec::new(),
-            usual: 0,
-            // Taking too much costs nothing: such a file is compressed with others. Taking too little costs a
-            // compression that is thrown away.
-            first_usual: match compression.algorithm {
-                CompressionAlgorithm::Lz4 => 2 * cluster,
-                CompressionAlgorithm::Lz4Hc => 2 * cluster + cluster / 2,
-                CompressionAlgorithm::Deflate | CompressionAlgorithm::Zstd => 3 * cluster,
-                CompressionAlgorithm::Lzma => 4 * cluster,
-            },
+            usual: first_usual,
+            first_usual,
             cluster,
             block_size: block_size as usize,
             is_dense,

@@ -35,17 +35,10 @@ fn generation() -> String {
     let (buffers, _writing) = writer::new();
     let sample = sample();
     let mut hash = Sha256::new();
-    for algorithm in [
-        CompressionAlgorithm::Lz4,
-        CompressionAlgorithm::Lz4Hc,
-        CompressionAlgorithm::Lzma,
-        CompressionAlgorithm::Deflate,
-        CompressionAlgorithm::Zstd,
-    ] {
+    for algorithm in CompressionAlgorithm::ALL {
         for (is_dense, end) in [(false, End::Section), (false, End::Left), (true, End::Cluster)] {
             let how = Compression { cluster: 16384, ..Compression::new(algorithm) };
             let mut filler = Filler::new(&how, 4096, is_dense).unwrap();
-            filler.restart();
             let read = |buffer: &mut [u8], at| {
                 let at = usize::try_from(at).unwrap();
                 buffer.copy_from_slice(&sample[at..at + buffer.len()]);
