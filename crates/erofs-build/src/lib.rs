@@ -34,6 +34,7 @@ mod excludes;
 mod inode;
 mod kernel;
 mod labels;
+mod lock;
 mod options;
 mod output;
 mod pack;

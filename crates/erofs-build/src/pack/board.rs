@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::lock::{lock, wait_for};
 use crate::tree::NodeId;
 
 /// How often somebody who waits looks whether it is for nothing.
@@ -26,7 +27,7 @@ impl<T> Default for Board<T> {
 
 impl<T> Board<T> {
     pub(super) fn post(&self, id: NodeId, note: T) {
-        self.lock().insert(id, note);
+        lock(&self.notes).insert(id, note);
         self.changed.notify_all();
     }
 
@@ -36,7 +37,7 @@ impl<T> Board<T> {
         stop: &AtomicBool,
         mut find: impl FnMut(&mut HashMap<NodeId, T>) -> Option<R>,
     ) -> Result<R> {
-        let mut notes = self.lock();
+        let mut notes = lock(&self.notes);
         loop {
             if let Some(found) = find(&mut notes) {
                 return Ok(found);
@@ -44,11 +45,7 @@ impl<T> Board<T> {
             if stop.load(Ordering::Relaxed) {
                 return Err(Error::Cancelled);
             }
-            notes = self.changed.wait_timeout(notes, PATIENCE).unwrap_or_else(PoisonError::into_inner).0;
+            notes = wait_for(&self.changed, notes, PATIENCE);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, T>> {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

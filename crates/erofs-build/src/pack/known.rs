@@ -8,13 +8,14 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::path::Path;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::RwLock;
 
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::clusters::End;
 use crate::error::{Error, Result};
 use crate::inode::Shape;
+use crate::lock::{read, write};
 use crate::tree::Regular;
 use crate::zmap::Extent;
 
@@ -179,29 +180,21 @@ impl Known {
         self.key(6, 0, bytes)
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Tables> {
-        self.tables.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, Tables> {
-        self.tables.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(super) fn section(&self, key: Key) -> Option<Section> {
-        self.read().sections.get(key).copied()
+        read(&self.tables).sections.get(key).copied()
     }
 
     /// Appends the extents of a section.
     pub(super) fn put_extents(&self, section: Section, extents: &mut Vec<Extent>) {
         let first = section.first as usize;
-        let tables = self.read();
+        let tables = read(&self.tables);
         extents
             .extend_from_slice(tables.extents.get(first..first + section.count as usize).unwrap_or_default());
     }
 
     /// Remembers a section.
     pub(super) fn add_section(&self, key: Key, extents: &[Extent], is_inline: bool) -> Result<()> {
-        let mut tables = self.write();
+        let mut tables = write(&self.tables);
         let covered = extents.iter().map(|extent| extent.llen).sum::<u64>();
         let (Ok(first), Ok(count), Ok(covered)) =
             (u32::try_from(tables.extents.len()), u32::try_from(extents.len()), u32::try_from(covered))
@@ -215,24 +208,28 @@ impl Known {
     }
 
     pub(super) fn fragment(&self, key: Key) -> Option<u64> {
-        self.read().fragments.get(key).map(|offset| offset.get())
+        read(&self.tables).fragments.get(key).map(|offset| offset.get())
     }
 
     pub(super) fn add_fragment(&self, key: Key, offset: u64) {
         if let Some(offset) = Bytes::new(offset) {
-            self.write().fragments.insert(key, offset);
+            write(&self.tables).fragments.insert(key, offset);
         }
     }
 
     /// Where the `blocks` blocks start. A file with its tail beside the inode has one less than another that may
     /// be its equal.
     pub(super) fn plain(&self, key: Key, blocks: u64) -> Option<u64> {
-        self.read().plain.get(key).filter(|(_, there)| there.get() >= blocks).map(|(start, _)| start.get())
+        read(&self.tables)
+            .plain
+            .get(key)
+            .filter(|(_, there)| there.get() >= blocks)
+            .map(|(start, _)| start.get())
     }
 
     pub(super) fn add_plain(&self, key: Key, start: u64, blocks: u64) {
         if let (Some(start), Some(blocks)) = (Bytes::new(start), Bytes::new(blocks)) {
-            self.write().plain.insert(key, (start, blocks));
+            write(&self.tables).plain.insert(key, (start, blocks));
         }
     }
 }

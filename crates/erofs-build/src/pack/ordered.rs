@@ -7,9 +7,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex};
 
 use crate::error::{Error, Result};
+use crate::lock::{into_inner, lock, wait};
 
 /// Jobs that are under way at most, from the first one not committed on. The same for every number of
 /// threads, since the places of ordered jobs depend on it.
@@ -75,7 +76,7 @@ where
         }
         run.work();
     });
-    let state = run.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let state = into_inner(run.state);
     match (state.error, state.committer) {
         (Some((_, error)), _) => Err(error),
         (None, Some(committer)) => Ok(committer),
@@ -115,10 +116,6 @@ where
     C: Commit<Job = S::Job, Made = S::Made>,
     I: Iterator<Item = S::Job> + Send,
 {
-    fn lock(&self) -> MutexGuard<'_, State<S, C, I>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn work(&self) {
         let _bell = Bell(self);
         let mut scratch = match self.stages.scratch() {
@@ -135,7 +132,7 @@ where
 
     /// The next job with its number, waiting while others may still order one.
     fn next(&self) -> Option<(u64, S::Job)> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         loop {
             if state.over || self.stop.load(Ordering::Relaxed) {
                 // Whoever else stopped everything, such as the writer, rings no bell here.
@@ -167,13 +164,13 @@ where
                 self.changed.notify_all();
                 return None;
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = wait(&self.changed, state);
         }
     }
 
     /// Hands in what was made. Whoever finds the committer free commits all that is there.
     fn commit(&self, number: u64, made: S::Made) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         state.made.insert(number, made);
         while !self.stop.load(Ordering::Relaxed) && state.made.contains_key(&state.committed) {
             let Some(mut committer) = state.committer.take() else { return };
@@ -181,7 +178,7 @@ where
             let Some(made) = state.made.remove(&committed) else { return };
             drop(state);
             let ordered = committer.commit(made);
-            state = self.lock();
+            state = lock(&self.state);
             state.committer = Some(committer);
             match ordered {
                 Ok(ordered) => {
@@ -198,7 +195,7 @@ where
     }
 
     fn fail(&self, number: u64, error: Error) {
-        self.lock().fail(number, error);
+        lock(&self.state).fail(number, error);
         self.stop.store(true, Ordering::Relaxed);
         self.changed.notify_all();
     }

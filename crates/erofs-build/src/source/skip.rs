@@ -7,12 +7,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
+use crate::lock::{into_inner, lock};
 use crate::options::BuildOptions;
 use crate::plan::has_content;
 use crate::source::{Content, ContentReader, Contents, Sources};
@@ -45,7 +46,7 @@ impl Skips {
         match (reason(&error), error.path()) {
             (Some(reason), Some(path)) => {
                 let skipped = Skipped { path: path.to_owned(), reason };
-                self.0.lock().unwrap_or_else(PoisonError::into_inner).push(skipped);
+                lock(&self.0).push(skipped);
                 Ok(())
             }
             _ => Err(error),
@@ -53,7 +54,7 @@ impl Skips {
     }
 
     pub(crate) fn into_list(self) -> Vec<Skipped> {
-        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
+        into_inner(self.0)
     }
 }
 
@@ -155,11 +156,11 @@ impl<'a> Watched<'a> {
 
     /// Whether a file could not be read since the last were removed.
     pub(crate) fn has_any(&self) -> bool {
-        !self.failed.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        !lock(&self.failed).is_empty()
     }
 
     fn has_failed(&self, id: NodeId) -> bool {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id)
+        lock(&self.failed).contains_key(&id)
     }
 
     /// Remembers a failure that is about the file only.
@@ -168,7 +169,7 @@ impl<'a> Watched<'a> {
             && self.is_watched(tree, id)
             && let Some(reason) = reason(error)
         {
-            self.failed.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_insert(reason);
+            lock(&self.failed).entry(id).or_insert(reason);
             if action == "read" && matches!(error, Error::Io { .. }) {
                 self.is_damaged.store(true, Ordering::Relaxed);
             }
@@ -178,7 +179,7 @@ impl<'a> Watched<'a> {
 
     /// Takes the files that failed out of the tree; returns them by name.
     pub(crate) fn remove(&self, tree: &mut Tree, sets: &mut Sets) -> Vec<Skipped> {
-        let failed = std::mem::take(&mut *self.failed.lock().unwrap_or_else(PoisonError::into_inner));
+        let failed = std::mem::take(&mut *lock(&self.failed));
         if failed.is_empty() {
             return Vec::new();
         }

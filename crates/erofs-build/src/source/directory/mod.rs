@@ -14,11 +14,12 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
 
 use rustix::fs::{RawDir, fstat};
 
 use crate::error::{Error, Result};
+use crate::lock::{into_inner, lock, wait};
 use crate::source::{DirSource, ScanJob};
 use crate::source::{Found, Layer, Listing, TOP};
 use dir::{DirNode, KeptFd};
@@ -55,8 +56,7 @@ pub(crate) fn scan(source: &DirSource, job: &ScanJob<'_>) -> Result<Layer> {
         }
         scan.work();
     });
-    let Queue { mut listings, lost, excluded, error, .. } =
-        scan.queue.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let Queue { mut listings, lost, excluded, error, .. } = into_inner(scan.queue);
     if let Some(error) = error {
         return Err(error);
     }
@@ -99,15 +99,11 @@ struct Scan<'a> {
 }
 
 impl Scan<'_> {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Reads directories until none is left or one failed.
     fn work(&self) {
         let mut buffer = vec![MaybeUninit::uninit(); 64 << 10];
         loop {
-            let mut queue = self.lock();
+            let mut queue = lock(&self.queue);
             let job = loop {
                 if queue.error.is_some() {
                     return;
@@ -118,12 +114,12 @@ impl Scan<'_> {
                 if queue.running == 0 {
                     return;
                 }
-                queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                queue = wait(&self.changed, queue);
             };
             queue.running += 1;
             drop(queue);
             let done = self.list(&job, &mut buffer);
-            let mut queue = self.lock();
+            let mut queue = lock(&self.queue);
             queue.running -= 1;
             match done {
                 Ok(listed) => self.enqueue(&mut queue, &job, listed),
