@@ -6,9 +6,6 @@ import bz2
 import gzip
 import io
 import lzma
-import os
-import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -281,98 +278,3 @@ def test_what_is_no_source_is_refused(source: object, target: Path) -> None:
 def test_paths_that_no_tree_has_are_refused(path: str, target: Path) -> None:
     with pytest.raises(pyerofs.ErofsError):
         pyerofs.build({path: b""}, target)
-
-
-def test_a_composefs_dump_is_a_source(tmp_path: Path, target: Path) -> None:
-    (tmp_path / "ab").write_bytes(b"object")
-    (tmp_path / "dump").write_text(
-        "/ 4096 40755 2 0 0 0 1.5 - - -\n"
-        "/a\\x20b 6 100644 2 1 2 0 1.0 ab - digest user.k\\x3d=v\\n\n"
-        "/inline 3 100600 1 0 0 0 -1.0 - x\\ty -\n"
-        "/link 0 @120000 - - - - 0.0 /a\\x20b - -\n"
-        "/sym 1 120777 1 0 0 0 0.0 target - -\n"
-    )
-    pyerofs.build(pyerofs.sources.composefs_dump(tmp_path / "dump", contents=tmp_path), target)
-    assert files(target) == {"/a b": b"object", "/inline": b"x\ty", "/link": b"object"}
-    with pyerofs.open(target) as image:
-        assert (image / "a b").extended_attributes()["user.k="] == b"v\n"
-        assert image.root.stat().st_mtime_ns == 1_000_000_005
-    with pytest.raises(ValueError, match=r"dump:2.*no directory"):
-        list(pyerofs.sources.composefs_dump(tmp_path / "dump"))
-
-
-def test_an_mtree_manifest_is_a_source(tmp_path: Path, target: Path) -> None:
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/a b").write_bytes(b"one")
-    (tmp_path / "other").write_bytes(b"two")
-    (tmp_path / "manifest").write_text(
-        "#mtree\n/set type=file uid=3 gid=4 mode=0644\n.  type=dir mode=0755\n"
-        "bin type=dir mode=0711 \\\n  time=9.000000001\n    a\\040b sha256=whatever\n..\n"
-        "sym type=link link=bin\n/unset uid\n..\n./full contents=other time=5.0\n"
-    )
-    done = subprocess.run(
-        [*PROGRAM, "--manifest", "mtree", tmp_path / "manifest", target], check=False, capture_output=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert files(target) == {"/bin/a b": b"one", "/full": b"two"}
-    with pyerofs.open(target) as image:
-        stat = (image / "bin").stat()
-        assert (stat.st_mode & 0o777, stat.st_uid, stat.st_mtime_ns) == (0o711, 3, 9_000_000_001)
-        assert (image / "full").stat().st_uid == 0
-
-
-@pytest.mark.parametrize(
-    ("form", "text", "words"),
-    [
-        ("mtree", "a contents=../../etc/shadow\n", "climbs out"),
-        ("mtree", "a type=door\n", "unknown"),
-        ("mtree", "..\n", "above the root"),
-        ("mtree", "a size=0 uid=-1\n", "uid -1"),
-        ("mtree", "a\\q size=0\n", "no escape"),
-        ("mtree", "a size=0 mode=rwx\n", "invalid literal"),
-        ("mtree", "out.size size=7\n", "has 3 bytes, the size is 7"),
-        ("composefs-dump", "/a 9 100644 1 0 0 0 0.0 ../x - -\n", "climbs out"),
-        ("composefs-dump", "/a 9 100644 1 0 0 0 0.0 - - -\n", "0 bytes of content"),
-        ("composefs-dump", "/a 0 100644 1 0 0 0 0.0 -\n", "9 fields"),
-        ("composefs-dump", "a 0 100644 1 0 0 0 0.0 - - -\n", "not absolute"),
-        ("composefs-dump", "/a 0 644 1 0 0 0 0.0 - - -\n", "no type"),
-    ],
-)
-def test_a_manifest_that_makes_no_sense_is_named_by_line(
-    form: str, text: str, words: str, tmp_path: Path, target: Path
-) -> None:
-    (tmp_path / "out.size").write_bytes(b"abc")
-    command: list[str | Path] = [*PROGRAM, "--manifest", form, "--contents", tmp_path, "-", target]
-    done = subprocess.run(
-        command, input="#\n" * (form == "mtree") + text, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2, done.stderr
-    assert re.search(rf"<stdin>:[12]: .*{words}", done.stderr), done.stderr
-    assert not target.exists()
-
-
-def test_what_is_optional_in_a_manifest_may_be_missing(tmp_path: Path, target: Path) -> None:
-    (tmp_path / "manifest").write_text("a optional\nb optional contents=manifest\n")
-    pyerofs.build(pyerofs.sources.mtree(tmp_path / "manifest"), target)
-    assert list(files(target)) == ["/b"]
-
-
-def test_what_libarchive_lists_is_the_tree(tmp_path: Path, target: Path) -> None:
-    if not shutil.which("bsdtar"):
-        pytest.skip("no bsdtar")
-    tree = tmp_path / "tree"
-    (tree / "a dir/b#c").mkdir(parents=True)
-    (tree / "a dir/caf\u00e9 =\\").write_text("x")
-    (tree / "a dir/b#c/[d]*?").write_bytes(bytes(5000))
-    (tree / "empty").touch()
-    (tree / "link").symlink_to("a dir/with space")
-    os.mkfifo(tree / "fifo")
-    (tree / "empty").chmod(0o4711)
-    for options in ("", "!all,use-set,type,mode,uid,gid,time,link,size"):
-        command: list[str | Path] = ["bsdtar", "--format=mtree", "-cf", "-", "-C", tree, "."]
-        if options:
-            command[2:2] = ["--options", options]
-        listed = subprocess.run(command, check=True, capture_output=True).stdout
-        pyerofs.build(pyerofs.sources.mtree(io.BytesIO(listed), contents=tree), target, force=True)
-        changes = list(pyerofs.diff(pyerofs.open(target).root, tree))
-        assert changes == [], listed

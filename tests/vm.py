@@ -279,26 +279,7 @@ def find() -> Machine:
 def make(place: Path) -> None:
     """Fetch the kernel into the empty directory `place`, and make its initramfs."""
     work = place / "apt"
-    for directory in ("lists/partial", "cache/archives/partial"):
-        (work / directory).mkdir(parents=True)
-    if not KEYRING.exists():
-        raise NoMachineError(f"there is no {KEYRING} to check the kernel's packages with")
-    (work / "sources.list").write_text(f"deb [signed-by={KEYRING}] {peer_tools.mirror()} {SUITE} main\n")
-    settings = {
-        "Dir::Etc::SourceList": work / "sources.list",
-        "Dir::Etc::SourceParts": "/dev/null",
-        "Dir::State::Lists": work / "lists",
-        "Dir::Cache": work / "cache",
-        "APT::Sandbox::User": "root",
-        "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled": "false",
-        "Acquire::Languages": "none",
-        # Otherwise a mirror that can't be reached is only warned of.
-        "APT::Update::Error-Mode": "any",
-        "Acquire::http::Timeout": "30",
-        "Acquire::https::Timeout": "30",
-    }
-    options = [f"-o{name}={value}" for name, value in settings.items()]
-    command("apt-get", *options, "-qq", "update")
+    options = apt_options(work, SUITE)
     depends = command("apt-cache", *options, "depends", "linux-image-cloud-amd64")
     found = re.search(r"Depends: linux-image-(\d\S*)", depends)
     if not found:
@@ -334,6 +315,39 @@ def make(place: Path) -> None:
     shutil.copy(tree / "lib/modules" / release / "vmlinuz", place / "vmlinuz")
     (place / "release").write_text(release)
     shutil.rmtree(work)
+
+
+def apt_options(work: Path, suite: str) -> list[str]:
+    """Options with which apt knows the packages of one suite of Debian, and nothing of this system.
+
+    Args:
+        work: a new directory for what apt keeps.
+        suite: the suite's name, as in ``sid``.
+
+    Raises:
+        NoMachineError: the lists can't be had.
+    """
+    for directory in ("lists/partial", "cache/archives/partial"):
+        (work / directory).mkdir(parents=True)
+    if not KEYRING.exists():
+        raise NoMachineError(f"there is no {KEYRING} to check packages with")
+    (work / "sources.list").write_text(f"deb [signed-by={KEYRING}] {peer_tools.mirror()} {suite} main\n")
+    settings = {
+        "Dir::Etc::SourceList": work / "sources.list",
+        "Dir::Etc::SourceParts": "/dev/null",
+        "Dir::State::Lists": work / "lists",
+        "Dir::Cache": work / "cache",
+        "APT::Sandbox::User": "root",
+        "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled": "false",
+        "Acquire::Languages": "none",
+        # Otherwise a mirror that can't be reached is only warned of.
+        "APT::Update::Error-Mode": "any",
+        "Acquire::http::Timeout": "30",
+        "Acquire::https::Timeout": "30",
+    }
+    options = [f"-o{name}={value}" for name, value in settings.items()]
+    command("apt-get", *options, "-qq", "update")
+    return options
 
 
 def command(*words: str | os.PathLike[str], cwd: Path | None = None) -> str:

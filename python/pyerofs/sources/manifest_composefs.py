@@ -8,7 +8,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from .entry import SourceEntry
-from .lines import file_below, opened
+from .lines import TYPES, content_below, number, opened, place, time_ns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,16 +22,6 @@ _FIELDS = 11
 
 _ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{2}|.|$)", re.DOTALL)
 _LETTERS = {b"\\": b"\\", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
-
-_TYPES = {
-    stat.S_IFREG: "file",
-    stat.S_IFDIR: "directory",
-    stat.S_IFLNK: "symlink",
-    stat.S_IFCHR: "char",
-    stat.S_IFBLK: "block",
-    stat.S_IFIFO: "fifo",
-    stat.S_IFSOCK: "socket",
-}
 
 
 def composefs_dump(
@@ -50,14 +40,13 @@ def composefs_dump(
         OSError: reading failed.
     """
     with opened(manifest) as (lines, source):
-        for number, line in enumerate(lines, 1):
+        for nth, line in enumerate(lines, 1):
             line = line.rstrip(b"\n")
             if not line:
                 continue
-            try:
-                yield _entry(line, contents)
-            except ValueError as error:
-                raise ValueError(f"{source}:{number}: {error}") from None
+            with place(source, nth):
+                entry = _entry(line, contents)
+            yield entry
 
 
 def _entry(line: bytes, contents: str | os.PathLike[str] | None) -> SourceEntry:
@@ -70,21 +59,20 @@ def _entry(line: bytes, contents: str | os.PathLike[str] | None) -> SourceEntry:
         raise ValueError("the path is not absolute")
     if mode.startswith(b"@"):
         return SourceEntry(path=name, type="link", target=_unescaped(payload))
-    bits = int(mode, 8)
-    kind = _TYPES.get(stat.S_IFMT(bits))
+    bits = number(mode, "mode", 8)
+    kind = TYPES.get(stat.S_IFMT(bits))
     if kind is None:
         raise ValueError(f"mode {bits:#o} has no type")
-    device = int(rdev)
-    seconds, _, nanoseconds = mtime.partition(b".")
+    device = number(rdev, "device")
     return SourceEntry(
         path=name,
         type=kind,
-        content=_content(int(size), payload, content, contents) if kind == "file" else b"",
+        content=_content(number(size, "size"), payload, content, contents) if kind == "file" else b"",
         target=_optional(payload) if kind == "symlink" else "",
         mode=stat.S_IMODE(bits),
-        uid=int(uid),
-        gid=int(gid),
-        mtime_ns=int(seconds) * 1_000_000_000 + int(nanoseconds or b"0"),
+        uid=number(uid, "uid"),
+        gid=number(gid, "gid"),
+        mtime_ns=time_ns(mtime),
         xattrs=dict(_xattr(field) for field in fields[_FIELDS:]),
         rdev=(os.major(device), os.minor(device)),
     )
@@ -102,10 +90,7 @@ def _content(
         raise ValueError(
             f"the content is in {os.fsdecode(file)!r}, and no directory of contents was given (--contents)"
         )
-    found = file_below(contents, file)
-    if found.stat().st_size != size:
-        raise ValueError(f"{found} has {found.stat().st_size} bytes, the size is {size}")
-    return found
+    return content_below(contents, file, size)
 
 
 def _xattr(field: bytes) -> tuple[str, bytes]:

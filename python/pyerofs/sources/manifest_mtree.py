@@ -1,14 +1,17 @@
-"""Manifests in the format of mtree(5), as FreeBSD's mtree and ``bsdtar --format=mtree`` write them."""
+"""Manifests in the format of mtree(5), as the BSDs' mtree and ``bsdtar --format=mtree`` write them."""
 
 from __future__ import annotations
 
 import os
 import re
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from . import vis
 from .entry import SourceEntry
-from .lines import file_below, opened
+from .lines import TYPES, content_below, number, opened, path_below, place, time_ns
+from .symbolic_mode import permissions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,20 +30,19 @@ _TYPES = {
     b"socket": "socket",
 }
 
-#: vis(3): three octal digits, or a letter.
-_ESCAPE = re.compile(rb"\\([0-3][0-7]{2}|.|$)", re.DOTALL)
-_LETTERS = {
-    b"\\": b"\\", b"s": b" ", b"t": b"\t", b"n": b"\n", b"r": b"\r", b"#": b"#", b"a": b"\a", b"b": b"\b",
-    b"f": b"\f", b"v": b"\v", b"0": b"\0", b"E": b"\x1b", b'"': b'"', b"=": b"=", b"*": b"*", b"?": b"?",
-    b"[": b"[",
-}  # fmt: skip
+#: A number sign begins a comment, unless it is inside a word; in names it is always written otherwise.
+_COMMENT = re.compile(rb"(?:^|(?<=\s))#.*", re.DOTALL)
+_NUMBER = re.compile(rb"0x[0-9a-fA-F]{1,16}|[0-9]{1,20}")
+_DEVICES = (b"device", b"rdev")
+
+_Keywords = dict[bytes, bytes]
 
 
 def mtree(manifest: Manifest, *, contents: str | os.PathLike[str] | None = None) -> Iterator[SourceEntry]:
-    """Read a manifest in mtree's format, with full paths or with names below a current directory.
+    """Read a manifest in mtree's format: names below a current directory, or paths before or behind keywords.
 
     Keywords that say nothing about the tree (digests, flags, names of owners) are not looked at. What
-    is ``optional`` is left out if there is no such file.
+    is ``optional`` is left out if there is no such file; ``nochange`` takes everything from the file.
 
     Args:
         manifest: its path, or the manifest itself, open for reading bytes.
@@ -49,64 +51,72 @@ def mtree(manifest: Manifest, *, contents: str | os.PathLike[str] | None = None)
 
     Raises:
         ValueError: a line makes no sense, or says another size than the file has.
-        OSError: reading failed.
+        OSError: reading failed, or there is no such file; the message has the line.
     """
     beside = Path(manifest).parent if isinstance(manifest, (str, os.PathLike)) else Path()
     base = beside if contents is None else Path(contents)
-    defaults: dict[bytes, bytes] = {}
+    defaults: _Keywords = {}
     above: list[bytes] = []
     with opened(manifest) as (lines, source):
-        for number, words in _lines(lines):
-            try:
-                if words[0] == b"/set":
-                    defaults.update(_keyword(word) for word in words[1:])
-                elif words[0] == b"/unset":
-                    for word in words[1:]:
-                        defaults.pop(word, None)
-                    if words[1:] == [b"all"]:
-                        defaults.clear()
-                elif words[0] == b"..":
-                    _leave(above)
-                else:
-                    known = {**defaults, **dict(_keyword(word) for word in words[1:])}
-                    yield from _entries(_unescaped(words[0]), known, base, above)
-            except ValueError as error:
-                raise ValueError(f"{source}:{number}: {error}") from None
-
-
-def _entries(name: bytes, known: dict[bytes, bytes], base: Path, above: list[bytes]) -> Iterator[SourceEntry]:
-    """Make the entry of one line, unless it may be missing and is."""
-    is_full = b"/" in name
-    entry = _entry(name if is_full else b"/".join([*above, name]), known, base)
-    if entry.type == "directory" and not is_full:
-        above.append(name)
-    if isinstance(entry.content, Path) and (b"optional" in known or b"size" in known):
-        if b"optional" in known and not entry.content.exists():
-            return
-        found, size = entry.content.stat().st_size, int(known.get(b"size", b"-1"))
-        if size not in (found, -1):
-            raise ValueError(f"{entry.content} has {found} bytes, the size is {size}")
-    yield entry
-
-
-def _leave(above: list[bytes]) -> None:
-    if not above:
-        raise ValueError('".." climbs above the root')
-    above.pop()
+        for nth, words in _lines(lines):
+            with place(source, nth):
+                entry = _line(words, defaults, above, base)
+            if entry is not None:
+                yield entry
 
 
 def _lines(lines: BinaryIO) -> Iterator[tuple[int, list[bytes]]]:
     """The words of each line that has some; a backslash at the end continues a line."""
-    text = b""
-    for number, line in enumerate(lines, 1):
-        text += line.rstrip(b"\r\n")
-        if text.endswith(b"\\"):
-            text = text[:-1] + b" "
-            continue
-        words = [] if text.lstrip().startswith(b"#") else text.split()
-        text = b""
-        if words:
-            yield number, words
+    words: list[bytes] = []
+    nth = 0
+    for nth, line in enumerate(lines, 1):
+        text = _COMMENT.sub(b"", line.rstrip(b"\r\n"))
+        # An even number of them are backslashes at the end of a name.
+        is_continued = (len(text) - len(text.rstrip(b"\\"))) % 2 == 1
+        words += (text[:-1] if is_continued else text).split()
+        if words and not is_continued:
+            yield nth, words
+            words = []
+    if words:
+        yield nth, words
+
+
+def _line(words: list[bytes], defaults: _Keywords, above: list[bytes], base: Path) -> SourceEntry | None:
+    """Take one line: what it changes in what holds for the next ones, and its entry, if it has one."""
+    # `mtree -D` has paths last, and no keyword looks like one.
+    if _is_path(words[-1]) and not _is_path(words[0]):
+        words = [words[-1], *words[:-1]]
+    first, *keywords = words
+    if first == b"/set":
+        defaults.update(_keyword(word) for word in keywords)
+    elif first == b"/unset":
+        for word in list(defaults) if keywords == [b"all"] else keywords:
+            defaults.pop(word, None)
+    elif first == b"..":
+        if not above:
+            raise ValueError('".." climbs above the root')
+        above.pop()
+    else:
+        known = {**defaults, **dict(_keyword(word) for word in keywords)}
+        name = vis.plain(first)
+        path = name if b"/" in name else b"/".join([*above, name])
+        try:
+            if b"nochange" in known:
+                entry = _unchanged(path, path_below(base, _content_name(path, known)))
+            else:
+                entry = _entry(path, known, base)
+        except FileNotFoundError:
+            if b"optional" in known:
+                return None
+            raise
+        if entry.type == "directory" and b"/" not in name:
+            above.append(name)
+        return entry
+    return None
+
+
+def _is_path(word: bytes) -> bool:
+    return word in (b".", b"..") or word.startswith((b"./", b"/"))
 
 
 def _keyword(word: bytes) -> tuple[bytes, bytes]:
@@ -114,44 +124,67 @@ def _keyword(word: bytes) -> tuple[bytes, bytes]:
     return name, value
 
 
-def _entry(path: bytes, known: dict[bytes, bytes], base: Path) -> SourceEntry:
-    kind = _TYPES.get(known.get(b"type", b"file"))
+def _content_name(path: bytes, known: _Keywords) -> bytes:
+    """Give the name, below the directory of contents, of the file that an entry is about."""
+    named = known.get(b"contents", known.get(b"content"))
+    return path if named is None else vis.plain(named)
+
+
+def _entry(path: bytes, known: _Keywords, base: Path) -> SourceEntry:
+    word = known.get(b"type", b"file")
+    kind = _TYPES.get(word)
     if kind is None:
-        raise ValueError(f"type {os.fsdecode(known[b'type'])!r} is unknown")
-    seconds, _, nanoseconds = known.get(b"time", b"0").partition(b".")
+        raise ValueError(f"type {os.fsdecode(word)!r} is unknown")
+    size = number(known[b"size"], "size") if b"size" in known else None
     content: bytes | os.PathLike[str] = b""
-    if kind == "file" and known.get(b"size") != b"0":
-        named = known.get(b"contents", known.get(b"content"))
-        content = file_below(base, _unescaped(named) if named is not None else path)
+    if kind == "file" and size != 0:
+        content = content_below(base, _content_name(path, known), size)
+    # Without these the entry would be something else: a device 0:0 is a whiteout.
+    for needed, keywords in (("symlink", (b"link",)), ("char", _DEVICES), ("block", _DEVICES)):
+        if kind == needed and not any(keyword in known for keyword in keywords):
+            raise ValueError(f"type={os.fsdecode(word)} without {os.fsdecode(keywords[0])}=")
     return SourceEntry(
         path=path,
         type=kind,
         content=content,
-        target=_unescaped(known.get(b"link", b"")),
-        mode=int(known[b"mode"], 8) if b"mode" in known else None,
-        uid=int(known.get(b"uid", b"0")),
-        gid=int(known.get(b"gid", b"0")),
-        mtime_ns=int(seconds) * 1_000_000_000 + int(nanoseconds or b"0"),
-        rdev=_device(known.get(b"device", known.get(b"rdev", b"0"))),
+        target=vis.plain(known[b"link"]) if kind == "symlink" else b"",
+        mode=_mode(known[b"mode"], kind) if b"mode" in known else None,
+        uid=number(known.get(b"uid", b"0"), "uid"),
+        gid=number(known.get(b"gid", b"0"), "gid"),
+        mtime_ns=time_ns(known.get(b"time", b"0")),
+        rdev=_device(known) if kind in ("char", "block") else (0, 0),
     )
 
 
-def _device(text: bytes) -> tuple[int, int]:
+def _unchanged(path: bytes, file: Path) -> SourceEntry:
+    """Make an entry with everything as a file has it."""
+    found = file.lstat()
+    kind = TYPES[stat.S_IFMT(found.st_mode)]
+    return SourceEntry(
+        path=path,
+        type=kind,
+        content=file if kind == "file" else b"",
+        # Path.readlink() would make it a tidier one.
+        target=os.readlink(file) if kind == "symlink" else "",  # noqa: PTH115
+        mode=stat.S_IMODE(found.st_mode),
+        uid=found.st_uid,
+        gid=found.st_gid,
+        mtime_ns=found.st_mtime_ns,
+        rdev=(os.major(found.st_rdev), os.minor(found.st_rdev)),
+    )
+
+
+def _mode(field: bytes, kind: str) -> int:
+    if field[:1].isdigit():
+        return number(field, "mode", 8)
+    return permissions(field, is_directory=kind == "directory")
+
+
+def _device(known: _Keywords) -> tuple[int, int]:
     """FORMAT,MAJOR,MINOR, or one number as this system packs it."""
-    parts = text.split(b",")
-    if len(parts) == 3:
-        return int(parts[1], 0), int(parts[2], 0)
-    number = int(text, 0)
-    return os.major(number), os.minor(number)
-
-
-def _unescaped(name: bytes) -> bytes:
-    def plain(match: re.Match[bytes]) -> bytes:
-        code = match[1]
-        if len(code) == 3:
-            return bytes([int(code, 8)])
-        if code not in _LETTERS:
-            raise ValueError(f"{match[0]!r} is no escape")
-        return _LETTERS[code]
-
-    return _ESCAPE.sub(plain, name)
+    field = next(known[name] for name in _DEVICES if name in known)
+    form, *numbers = field.split(b",")
+    if len(numbers) not in (0, 2) or not all(_NUMBER.fullmatch(part) for part in numbers or [form]):
+        raise ValueError(f"device {os.fsdecode(field)!r} is neither a number nor FORMAT,MAJOR,MINOR")
+    found = [int(part, 16 if part.startswith(b"0x") else 10) for part in numbers or [form]]
+    return (found[0], found[1]) if numbers else (os.major(found[0]), os.minor(found[0]))
