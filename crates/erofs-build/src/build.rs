@@ -5,15 +5,15 @@ use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
 
 use crate::error::{Error, Result};
-use crate::excludes::Excludes;
+use crate::excludes::{Excludes, Hidden};
 use crate::kernel::KernelVersion;
 use crate::options::{BuildOptions, Whiteouts};
-use crate::output::Output;
+use crate::output::{Output, Target};
 use crate::pack::{Job, Packed, base, pack};
 use crate::plan::Plan;
 use crate::progress::{Phase, Progress};
 use crate::report::Report;
-use crate::source::{Contents, MAX_SOURCES, ScanJob, Skips, Sources, Watched};
+use crate::source::{Contents, MAX_SOURCES, ScanJob, Skipped, Skips, Sources, Watched};
 use crate::tree::{Assembled, Kind, Tree, assemble, links, whiteouts};
 use crate::xattr::{Filter, Sets};
 use crate::{directories, superblock};
@@ -42,100 +42,141 @@ pub(crate) fn build_with(
     planner: impl Fn(&BuildOptions, &Tree, &Sets) -> Result<Plan>,
 ) -> Result<Report> {
     options.check()?;
-    let threads = options
-        .threads
-        .or_else(|| std::thread::available_parallelism().ok())
-        .map_or(1, NonZeroUsize::get)
-        .min(MAX_THREADS);
-
     let mut blob = options.blob.as_ref().map(|path| Output::create(path, false)).transpose()?;
     let mut hidden = output.hidden()?;
     if let Some(blob) = &mut blob {
         blob.set_durable(output.is_durable());
         hidden.extend(blob.hidden()?);
     }
-
-    progress.phase(Phase::Scan, 0, 0);
-    let excludes = Excludes::new(&options.excludes, &options.exclude_regexes, hidden)?;
-    let skips = Skips::default();
-    let job = ScanJob {
+    let threads = options.threads.or_else(|| std::thread::available_parallelism().ok());
+    let build = Build {
         options,
-        filter: &Filter::new(options),
-        excludes: &excludes,
         progress,
-        threads,
-        skips: None,
+        threads: threads.map_or(1, NonZeroUsize::get).min(MAX_THREADS),
+        image: output.target(),
+        blob: blob.as_ref().map(Output::target),
     };
-    let mut scanned = scan(&mut sources, &job, options.keep_going.then_some(&skips))?;
-    let mut skipped = skips.into_list();
-    if options.separate_links {
-        links::separate(&mut scanned.tree, &mut scanned.sets);
-    }
-    if let Some(contexts) = &options.file_contexts {
-        contexts.apply(&mut scanned.tree, &mut scanned.sets)?;
-    }
+    let mut input = build.read(&mut sources, hidden)?;
     options.check_cancelled()?;
-
-    let watched = Watched::new(&sources);
-    if options.keep_going {
-        watched.check(options, &scanned.tree, threads)?;
-        skipped.extend(watched.remove(&mut scanned.tree, &mut scanned.sets));
-    }
-    let contents: &dyn Contents = if options.keep_going { &watched } else { &sources };
-    let target = output.target();
-    let mut base_unused;
-    let (plan, mut packed) = loop {
-        progress.phase(Phase::Plan, scanned.tree.nodes.len() as u64, 0);
-        let plan = planner(options, &scanned.tree, &scanned.sets)?;
-        options.check_cancelled()?;
-
-        let files = scanned.tree.nodes.iter().filter(|node| matches!(node.kind, Kind::Regular(_))).count();
-        progress.phase(Phase::Pack, files as u64, plan.reads);
-        let found = base::open(options, &plan)?;
-        let (base, unused) = match &found {
-            Some(base::Found::Usable(base)) => (Some(&**base), None),
-            Some(base::Found::Unusable(reason)) => (None, Some(reason.clone())),
-            None => (None, None),
-        };
-        base_unused = unused;
-        let job = Job { options, contents, tree: &scanned.tree, plan: &plan, progress, base };
-        let packed = pack(job, target, blob.as_ref().map(Output::target), threads);
-        options.check_cancelled()?;
-        match packed {
-            Ok(packed) => break (plan, packed),
-            Err(error) if !watched.has_any() => return Err(error),
-            Err(_) => {
-                watched.check(options, &scanned.tree, threads)?;
-                skipped.extend(watched.remove(&mut scanned.tree, &mut scanned.sets));
-                target.set_len(0)?;
-                blob.as_ref().map_or(Ok(()), |blob| blob.target().set_len(0))?;
-            }
-        }
-    };
-
+    let filled = build.put_contents(&sources, &mut input, planner)?;
+    let blob_blocks = filled.packed.devices.last().map_or(0, |device| device.blocks);
     progress.phase(Phase::Finish, 0, 0);
-    let tree = &scanned.tree;
-    let block_size = u64::from(options.block_size);
-    let mut head = directories::write(options, &plan, tree, &packed.nids, target, packed.hash.as_mut())?;
-    target.write_at(plan.shared_block * block_size, plan.areas.shared())?;
-    let mut report = count(options, &scanned, &plan, &packed);
-    skipped.sort();
-    report.skipped = skipped;
-    report.base_unused = base_unused;
-    let blob_blocks = packed.devices.last().map_or(0, |device| device.blocks);
-    let root_nid = packed.nids.first().copied().unwrap_or_default();
-    report.uuid = superblock::write(options, &plan, tree, root_nid, packed, &mut head);
-    target.write_at(0, &head)?;
-    target.set_len(report.bytes)?;
+    let report = build.put_the_rest(input, filled)?;
     options.check_cancelled()?;
     if let Some(blob) = &mut blob {
-        blob.finish(blob_blocks * block_size)?;
+        blob.finish(blob_blocks * u64::from(options.block_size))?;
     }
     let finished = output.finish(report.bytes);
     if let (Err(_), Some(blob)) = (&finished, &mut blob) {
         blob.withdraw();
     }
     finished.map(|()| report)
+}
+
+/// What all steps of a build need.
+struct Build<'a> {
+    options: &'a BuildOptions,
+    progress: &'a dyn Progress,
+    threads: usize,
+    image: &'a Target,
+    blob: Option<&'a Target>,
+}
+
+/// What the sources say, as the options want it.
+struct Input {
+    scanned: Assembled,
+    skipped: Vec<Skipped>,
+}
+
+/// An image that has its contents.
+struct Filled {
+    plan: Plan,
+    packed: Packed,
+    /// Why nothing could be taken from the base that was given.
+    base_unused: Option<String>,
+}
+
+impl Build<'_> {
+    /// Reads what the sources have, but for the contents of files.
+    fn read(&self, sources: &mut Sources, hidden: Vec<Hidden>) -> Result<Input> {
+        let options = self.options;
+        self.progress.phase(Phase::Scan, 0, 0);
+        let excludes = Excludes::new(&options.excludes, &options.exclude_regexes, hidden)?;
+        let skips = Skips::default();
+        let job = ScanJob {
+            options,
+            filter: &Filter::new(options),
+            excludes: &excludes,
+            progress: self.progress,
+            threads: self.threads,
+            skips: None,
+        };
+        let mut scanned = scan(sources, &job, options.keep_going.then_some(&skips))?;
+        if options.separate_links {
+            links::separate(&mut scanned.tree, &mut scanned.sets);
+        }
+        if let Some(contexts) = &options.file_contexts {
+            contexts.apply(&mut scanned.tree, &mut scanned.sets)?;
+        }
+        Ok(Input { scanned, skipped: skips.into_list() })
+    }
+
+    /// Puts contents and inodes into the image: again without them if files can't be read and may be left out.
+    fn put_contents(
+        &self,
+        sources: &Sources,
+        input: &mut Input,
+        planner: impl Fn(&BuildOptions, &Tree, &Sets) -> Result<Plan>,
+    ) -> Result<Filled> {
+        let Self { options, progress, threads, image, blob } = *self;
+        let Input { scanned: Assembled { tree, sets, .. }, skipped } = input;
+        let watched = Watched::new(sources);
+        if options.keep_going {
+            watched.check(options, tree, threads)?;
+            skipped.extend(watched.remove(tree, sets));
+        }
+        let contents: &dyn Contents = if options.keep_going { &watched } else { sources };
+        loop {
+            progress.phase(Phase::Plan, tree.nodes.len() as u64, 0);
+            let plan = planner(options, tree, sets)?;
+            options.check_cancelled()?;
+
+            let files = tree.nodes.iter().filter(|node| matches!(node.kind, Kind::Regular(_))).count();
+            progress.phase(Phase::Pack, files as u64, plan.reads);
+            let (base, base_unused) = match base::open(options, &plan)? {
+                Some(base::Found::Usable(base)) => (Some(base), None),
+                Some(base::Found::Unusable(reason)) => (None, Some(reason)),
+                None => (None, None),
+            };
+            let job = Job { options, contents, tree, plan: &plan, progress, base: base.as_deref() };
+            let packed = pack(job, image, blob, threads);
+            options.check_cancelled()?;
+            match packed {
+                Ok(packed) => return Ok(Filled { plan, packed, base_unused }),
+                Err(error) if !watched.has_any() => return Err(error),
+                Err(_) => {
+                    watched.check(options, tree, threads)?;
+                    skipped.extend(watched.remove(tree, sets));
+                    image.set_len(0)?;
+                    blob.map_or(Ok(()), |blob| blob.set_len(0))?;
+                }
+            }
+        }
+    }
+
+    /// Puts what says where everything is into the image: directories, shared xattrs, and the superblock.
+    fn put_the_rest(&self, input: Input, mut filled: Filled) -> Result<Report> {
+        let Self { options, image, .. } = *self;
+        let Filled { plan, packed, .. } = &mut filled;
+        let tree = &input.scanned.tree;
+        let mut head = directories::write(options, plan, tree, &packed.nids, image, packed.hash.as_mut())?;
+        image.write_at(plan.shared_block * u64::from(options.block_size), plan.areas.shared())?;
+        let uuid = superblock::write(options, plan, tree, packed, &mut head);
+        image.write_at(0, &head)?;
+        let report = report(options, input, filled, uuid);
+        image.set_len(report.bytes)?;
+        Ok(report)
+    }
 }
 
 /// Reads all sources and puts them together.
@@ -159,11 +200,14 @@ fn scan(sources: &mut Sources, job: &ScanJob<'_>, skips: Option<&Skips>) -> Resu
     assemble(job.options, layers)
 }
 
-fn count(options: &BuildOptions, scanned: &Assembled, plan: &Plan, packed: &Packed) -> Report {
+fn report(options: &BuildOptions, input: Input, filled: Filled, uuid: [u8; 16]) -> Report {
+    let Input { scanned, mut skipped } = input;
+    let Filled { plan, packed, base_unused } = filled;
     let tree = &scanned.tree;
     let count = |what: fn(&Kind) -> bool| tree.nodes.iter().filter(|node| what(&node.kind)).count() as u64;
     let block_size = u64::from(options.block_size);
     let oldest = plan.features.iter().map(|feature| feature.since()).max();
+    skipped.sort();
     Report {
         inodes: tree.nodes.len() as u64,
         directories: count(|kind| matches!(kind, Kind::Directory { .. })),
@@ -174,14 +218,14 @@ fn count(options: &BuildOptions, scanned: &Assembled, plan: &Plan, packed: &Pack
         content_bytes: plan.reads,
         shared_bytes: packed.shared,
         taken_bytes: packed.taken,
-        base_unused: None,
+        base_unused,
         unknown_paths: plan.unknown_paths,
         stored_bytes: packed.content_blocks * block_size,
         fingerprints: tree.nodes.iter().filter(|node| plan.has_fingerprint(node)).count() as u64,
         excluded: scanned.excluded,
-        skipped: Vec::new(),
+        skipped,
         xattrs_left_out: scanned.xattrs_left_out,
-        uuid: options.uuid.unwrap_or_default(),
+        uuid,
         build_time: plan.times.built(),
         target_kernel: options.target(),
         oldest_kernel: oldest.unwrap_or(KernelVersion::OLDEST).max(KernelVersion::OLDEST),

@@ -17,13 +17,12 @@ use crate::plan::{Plan, head_end};
 use crate::tree::Tree;
 
 /// Writes superblock and prefix table into the head of the image, which starts at byte 0. Returns the UUID:
-/// the one given, or a digest of everything that is in the image, of which `hash` has the rest already.
+/// the one given, or a digest of everything that is in the image, of which `packed.hash` has the rest already.
 pub(crate) fn write(
     options: &BuildOptions,
     plan: &Plan,
     tree: &Tree,
-    root_nid: u64,
-    packed: Packed,
+    packed: &Packed,
     head: &mut [u8],
 ) -> [u8; 16] {
     let (table, _) = plan.areas.prefix_table();
@@ -37,9 +36,9 @@ pub(crate) fn write(
     put(head, 0, record.as_bytes());
     let slots: Vec<u8> = packed.devices.iter().flat_map(|device| device.slot().as_bytes().to_vec()).collect();
     put(head, plan.devices_at, &slots);
-    let mut superblock = superblock(options, plan, tree, root_nid, &packed);
+    let mut superblock = superblock(options, plan, tree, packed);
     let tables = [table, slots, record.into_bytes()].concat();
-    let uuid = options.uuid.unwrap_or_else(|| digest_uuid(&superblock, plan, &tables, packed.hash));
+    let uuid = options.uuid.unwrap_or_else(|| digest_uuid(&superblock, plan, &tables, packed.hash.clone()));
     superblock.uuid = uuid;
     put(head, SUPER_OFFSET, superblock.as_bytes());
     let start = usize::try_from(SUPER_OFFSET).unwrap_or(usize::MAX);
@@ -54,13 +53,8 @@ fn put(head: &mut [u8], at: u64, what: &[u8]) {
     head[start..start + what.len()].copy_from_slice(what);
 }
 
-fn superblock(
-    options: &BuildOptions,
-    plan: &Plan,
-    tree: &Tree,
-    root_nid: u64,
-    packed: &Packed,
-) -> SuperBlock {
+fn superblock(options: &BuildOptions, plan: &Plan, tree: &Tree, packed: &Packed) -> SuperBlock {
+    let root_nid = packed.nids.first().copied().unwrap_or_default();
     let (_, prefixes) = plan.areas.prefix_table();
     let mut compat = FeatureCompat::SB_CHKSUM | FeatureCompat::MTIME;
     // Without xattrs the filter says nothing, and readers of the core format know no such thing.
