@@ -3,8 +3,8 @@
 mod inodes;
 
 use std::mem::take;
+use std::ops::Range;
 
-use erofs_format::compression::Algorithm;
 use sha2::{Digest, Sha256};
 
 use super::blob::{self, Blob, Device};
@@ -20,11 +20,9 @@ use super::sections::{Compressed, Ending, Fragment, Piece, Whole};
 use super::work::{Item, Made, MadeOf, Stored, Task};
 use super::writer::Buffers;
 use super::{Job, Packed};
-use crate::compress::Compression;
 use crate::error::{Error, Result};
-use crate::inode::{Data, InodeWriter, Said, Shape};
-use crate::tree::Kind;
-use crate::zmap::{Extent, Map, Tail};
+use crate::inode::Shape;
+use crate::zmap::Extent;
 
 /// The image as far as it has addresses.
 pub(super) struct Committer<'a> {
@@ -68,6 +66,23 @@ struct Large {
     extents: Vec<Extent>,
     /// The addresses of its chunks.
     chunks: Vec<Option<u64>>,
+}
+
+/// What an item's inode is made of, beside what is in [`Large`].
+enum Form {
+    /// `tail` is a part of the job's tails.
+    Plain {
+        shape: Shape,
+        tail: Range<usize>,
+    },
+    Compressed(Ending),
+}
+
+/// What a job made that lies neither among its contents nor in inodes.
+#[derive(Clone, Copy)]
+struct Beside<'a> {
+    tails: &'a [u8],
+    fragments: &'a [u8],
 }
 
 impl<'a> Committer<'a> {
@@ -160,11 +175,29 @@ impl<'a> Committer<'a> {
         &mut self,
         item: Item,
         placing: &mut Placing,
-        mut in_blob: Option<&mut Placing>,
-        tails: &[u8],
-        fragments: &[u8],
+        in_blob: Option<&mut Placing>,
+        beside: Beside<'_>,
     ) -> Result<()> {
-        let Item { id, stored, digest, is_first, is_last, key, content } = item;
+        let Item { id, digest, is_last, .. } = item;
+        let (large, form) = self.place(item, placing, in_blob)?;
+        if !is_last {
+            self.large = Some(large);
+            return Ok(());
+        }
+        if let Some((hash, digest)) = self.hash.as_mut().zip(digest.as_ref()) {
+            hash.update(digest);
+        }
+        self.complete(id, digest.as_ref(), &large, form, beside)
+    }
+
+    /// Gives an item's contents their places, or those of their equals. Returns what is known of the file with it.
+    fn place(
+        &mut self,
+        item: Item,
+        placing: &mut Placing,
+        mut in_blob: Option<&mut Placing>,
+    ) -> Result<(Large, Form)> {
+        let Item { stored, is_first, key, content, .. } = item;
         let there = match &stored {
             Stored::Plain { shape, .. } => {
                 self.known.zip(key).and_then(|(known, key)| known.plain(key, shape.blocks))
@@ -179,9 +212,7 @@ impl<'a> Committer<'a> {
         } else {
             self.large.take().unwrap_or_default()
         };
-        let mut ending = Ending::Nothing;
-        let mut plain = None;
-        match stored {
+        let form = match stored {
             Stored::Plain { shape, tail } => {
                 if let Some(there) = there {
                     placing.drop(content);
@@ -199,7 +230,7 @@ impl<'a> Committer<'a> {
                         known.add_plain(key, large.start, shape.blocks);
                     }
                 }
-                plain = Some((shape, tail));
+                Form::Plain { shape, tail }
             }
             Stored::Chunks(shape, chunks) => {
                 for chunk in chunks {
@@ -207,55 +238,11 @@ impl<'a> Committer<'a> {
                     let place = chunk.map(|chunk| self.chunk(chunk, chunks)).transpose()?;
                     large.chunks.push(place);
                 }
-                plain = Some((shape, 0..0));
+                Form::Plain { shape, tail: 0..0 }
             }
-            Stored::Compressed(made) => {
-                ending = self.pieces(made, placing, &mut large.extents)?;
-            }
-        }
-        if !is_last {
-            self.large = Some(large);
-            return Ok(());
-        }
-        if let Some(hash) = &mut self.hash {
-            hash.update(digest.as_ref().map_or(&[][..], |digest| &digest[..]));
-        }
-        let content_digest = digest;
-        let digest = digest.as_ref().filter(|_| self.job.plan.has_fingerprint(self.job.tree.node(id)));
-        let (plan, tree) = (self.job.plan, self.job.tree);
-        let writer = InodeWriter { plan, tree, block_size: self.block_size() };
-        if let Some((shape, tail)) = plain {
-            let tail = tails.get(tail).unwrap_or_default();
-            let data = if large.chunks.is_empty() {
-                Data::From(large.start / self.block_size())
-            } else {
-                Data::Chunks(&large.chunks)
-            };
-            let said = Said { data, digest, tail };
-            self.waiting.add(id, &shape, |out| writer.put(id, &shape, said, out));
-            return Ok(());
-        }
-        let (map_tail, tail) = match ending {
-            Ending::Nothing => (Tail::Nothing, &[][..]),
-            Ending::Fragment(fragment) => {
-                let offset = self.fragment(&fragment, fragments, content_digest.as_ref())?;
-                (Tail::Fragment { llen: fragment.llen, offset }, &[][..])
-            }
-            Ending::Inline { tail, llen, is_coded } => {
-                let bytes = tails.get(tail).unwrap_or_default();
-                let plen = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
-                (Tail::Inline { llen, plen, is_coded }, bytes)
-            }
+            Stored::Compressed(made) => Form::Compressed(self.pieces(made, placing, &mut large.extents)?),
         };
-        let how = match &tree.node(id).kind {
-            Kind::Regular(file) => plan.methods.of(id, file),
-            _ => None,
-        };
-        let map = self.map(how, &large.extents, map_tail);
-        let shape = Shape::compressed(plan, tree.node(id), &map);
-        let said = Said { data: Data::Mapped(map), digest, tail };
-        self.waiting.add(id, &shape, |out| writer.put(id, &shape, said, out));
-        Ok(())
+        Ok((large, form))
     }
 
     /// Gives the pieces of a file their places, or those of their equals; returns what follows them.
@@ -346,20 +333,6 @@ impl<'a> Committer<'a> {
         Ok(offset)
     }
 
-    /// The map of a file that is compressed in the way of this number.
-    fn map<'b>(&self, how: Option<usize>, extents: &'b [Extent], tail: Tail) -> Map<'b> {
-        let Job { options, plan, .. } = self.job;
-        let how = how.and_then(|number| plan.methods.all().get(number));
-        Map {
-            extents,
-            tail,
-            algorithm: how.map_or(Algorithm::Lz4, Compression::algorithm),
-            is_big: how.is_some_and(|how| how.cluster > options.block_size),
-            is_dense: self.job.plan.is_dense,
-            block_bits: options.block_size.trailing_zeros(),
-        }
-    }
-
     /// Puts contents of files without names into place.
     fn release(&mut self) {
         if self.large.is_some() {
@@ -396,8 +369,9 @@ impl Commit for Committer<'_> {
             MadeOf::Batch { items, tails, fragments } => {
                 let mut placing = Placing::new(self.end);
                 let mut in_blob = self.blob.as_ref().map(|blob| Placing::new(blob.end));
+                let beside = Beside { tails: &tails, fragments: &fragments };
                 for item in items {
-                    self.item(item, &mut placing, in_blob.as_mut(), &tails, &fragments)?;
+                    self.item(item, &mut placing, in_blob.as_mut(), beside)?;
                 }
                 if let Some((to, placing)) = self.blob.as_mut().zip(in_blob) {
                     let Gathered { full, last } = blob.edited(&placing.edits);
