@@ -115,6 +115,11 @@ def test_a_bad_file_of_labels_is_named_with_the_line(
     assert app.run(["build", "--file-contexts", str(tmp_path / "contexts"), str(tree), str(image)]) == 2
     assert re.search(r"contexts, line 2: '/b\('", capfd.readouterr().err)
     assert app.run(["build", "--file-contexts", str(tmp_path / "none"), str(tree), str(image)]) == 1
+    (tmp_path / "contexts").write_bytes(b"/a \xff\n")
+    for option in ("--file-contexts", "--exclude-from"):
+        capfd.readouterr()
+        assert app.run(["build", option, str(tmp_path / "contexts"), str(tree), str(image)]) == 2
+        assert str(tmp_path / "contexts") in capfd.readouterr().err
     assert not image.exists()
 
 

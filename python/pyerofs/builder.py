@@ -250,9 +250,9 @@ def build(
             They can't be compressed.
         blob: a new file that gets the chunks in place of the image, which names it as its device.
         reuse: blobs of earlier builds with the same block size; chunks that are there are not stored again.
+            They are the first devices of the image, in this order.
         base: an earlier image of the tree, built in the same way: what did not change is not compressed
             again. The result is the same. Its fingerprints and contents are believed. It may be ``image``.
-            They are the first devices of the image, in this order.
         keep_going: leave out files and directories that can't be read, vanish, or change while they are
             stored, instead of failing; the report names them. A directory is left out with all that is below
             it. Of several sources laid over one another, what can't be listed is an error still in all but
@@ -295,6 +295,29 @@ def build(
     fingerprint = chosen("fingerprint", fingerprint, True)
     if source_date_epoch is None:
         source_date_epoch = _epoch_from_environment()
+    uid_map, gid_map = list(uid_map), list(gid_map)
+    _check_numbers(
+        range(1 << 32),
+        ("block_size", block_size),
+        ("force_uid", force_uid),
+        ("force_gid", force_gid),
+        ("share_xattrs_above", share_xattrs_above),
+        ("inline_tail", inline_tail),
+        ("cluster", size),
+        ("metabox", metabox),
+        ("align", align),
+        ("chunk", chunk),
+        ("threads", threads),
+        *(("uid_map", number) for one in uid_map for number in one),
+        *(("gid_map", number) for one in gid_map for number in one),
+    )
+    _check_numbers(
+        range(-(1 << 63), 1 << 63),
+        ("time", time),
+        ("source_date_epoch", source_date_epoch),
+        ("uid_offset", uid_offset),
+        ("gid_offset", gid_offset),
+    )
     sources = plain_sources(src)
     made = _core.build(
         sources,
@@ -305,8 +328,8 @@ def build(
         time=time,
         source_date_epoch=source_date_epoch,
         all_root=all_root,
-        uid_map=list(uid_map),
-        gid_map=list(gid_map),
+        uid_map=uid_map,
+        gid_map=gid_map,
         uid_offset=uid_offset,
         gid_offset=gid_offset,
         force_uid=force_uid,
@@ -368,12 +391,25 @@ def _choice(
     if how is None:
         return None
     size = how.cluster if cluster is None and how.cluster is not None else usual
+    _check_numbers(range(-(1 << 31), 1 << 31), ("level", how.level), ("cluster", size))
     return how.algorithm, how.level, size
 
 
+def _check_numbers(bounds: range, *numbers: tuple[str, int | None]) -> None:
+    """Refuse numbers that the core has no room for; which of the others make sense is its business."""
+    for name, number in numbers:
+        # A range looks for what is not an int one by one.
+        if number is not None and not bounds.start <= number < bounds.stop:
+            raise ValueError(f"{name}: {number} is not a number from {bounds.start} to {bounds.stop - 1}")
+
+
 def _text(path: str | os.PathLike[str]) -> tuple[str, str]:
+    name = os.fspath(path)
     with open(path, encoding="utf-8") as file:
-        return file.read(), os.fspath(path)
+        try:
+            return file.read(), name
+        except UnicodeDecodeError as error:
+            raise ValueError(f"file_contexts: {name} is not UTF-8: {error}") from None
 
 
 def _kernel(version: str | tuple[int, int] | None) -> str | None:

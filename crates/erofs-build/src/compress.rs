@@ -115,6 +115,9 @@ impl Compression {
         if self.fragments && self.inline {
             return bad("tail-packing", "the ends of files go to fragments already: choose one".into());
         }
+        if self.algorithm == CompressionAlgorithm::Lz4 && self.level.is_some() {
+            return bad("compress", "lz4 has no levels, lz4hc has".into());
+        }
         self.encoder().map(drop)
     }
 

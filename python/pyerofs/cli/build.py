@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -300,13 +300,20 @@ def _keywords(options: dict[str, Any]) -> dict[str, Any]:
     patterns = options.pop("xattrs")
     options["xattrs"] = "none" if share < 0 else (patterns or None)
     name = options.pop("fingerprint_name")
-    if options["fingerprint"] is not False:
-        options["fingerprint"] = name or options["fingerprint"]
-    lines = [line.rstrip("\n") for file in options.pop("exclude_from") for line in file]
+    if options["fingerprint"] is not False and name is not None:
+        options["fingerprint"] = name
+    lines = [line for file in options.pop("exclude_from") for line in _lines_of(file)]
     options["exclude"] = [*lines, *options["exclude"]]
     options["uuid"] = _uuid(options["uuid"])
     options["order"] = _order(options["order"])
     return options
+
+
+def _lines_of(file: TextIO) -> list[str]:
+    try:
+        return [line.rstrip("\n") for line in file]
+    except UnicodeDecodeError as error:
+        raise click.BadParameter(f"{file.name} is not text: {error}", param_hint="'--exclude-from'") from None
 
 
 def _order(given: str | None) -> str | list[str] | None:
