@@ -278,3 +278,33 @@ def test_what_is_no_source_is_refused(source: object, target: Path) -> None:
 def test_paths_that_no_tree_has_are_refused(path: str, target: Path) -> None:
     with pytest.raises(pyerofs.ErofsError):
         pyerofs.build({path: b""}, target)
+
+
+def test_images_among_the_sources_take_their_devices_in_turn(tmp_path: Path, target: Path) -> None:
+    first, second = tmp_path / "first.blob", tmp_path / "second.blob"
+    one, two, plain = tmp_path / "one", tmp_path / "two", tmp_path / "plain"
+    pyerofs.build({"a": b"a" * 10_000}, one, chunk=4096, blob=first)
+    pyerofs.build({"a": b"a" * 10_000, "b": b"b" * 5000}, two, chunk=4096, reuse=[first], blob=second)
+    pyerofs.build({"c": b"c" * 5000}, plain)
+
+    def built(*words: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*PROGRAM, "-f", *words], capture_output=True, text=True, check=False)
+
+    devices: list[str | Path] = []
+    for blob in (first, first, second):
+        devices += ["--device", blob]
+    done = built(*devices, one, plain, two, target)
+    assert done.returncode == 0, done.stderr
+    assert files(target) == {"/a": b"a" * 10_000, "/b": b"b" * 5000, "/c": b"c" * 5000}
+    target.unlink()
+    for words, message in (
+        ([*devices, plain, one], f"{first} is a device of no SRC"),
+        (["--device", first, two], "has 2 extra devices, but 1 were given"),
+        ([two], "has 2 extra devices, but 0 were given"),
+        ([*devices[2:], "--limit", "walk_entries=1", two], "walk_entries is 2, at most 1"),
+        (["--device", tmp_path / "nothing", one], "nothing: No such file"),
+    ):
+        done = built(*words, target)
+        assert done.returncode in (1, 2, 3), done.stderr
+        assert message in done.stderr
+        assert not target.exists()

@@ -26,7 +26,7 @@ impl Device {
 
 /// Finds the blob and the byte position in it (from its block 0 on) of `position`, a byte position
 /// on device `device_id`. Without blobs for the devices (`flatdev`) they lie concatenated in the
-/// primary.
+/// primary, if the device table says where.
 pub(crate) fn locate(
     sb: &SuperBlock,
     flatdev: bool,
@@ -44,6 +44,11 @@ pub(crate) fn locate(
     };
     if !flatdev {
         return Ok((index, position));
+    }
+    // It is not in the unified address space. Linux reads from the primary's beginning then, which holds
+    // the metadata.
+    if device.uniaddr == 0 {
+        return Err(Error::Devices { given: 0, expected: sb.devices.len() });
     }
     let start = device.uniaddr.checked_mul(u64::from(sb.block_size()));
     let position = start.and_then(|start| start.checked_add(position));

@@ -200,6 +200,16 @@ fn without_devices_they_lie_behind_the_primary() {
 }
 
 #[test]
+fn a_device_that_is_missing_is_not_taken_for_the_image() {
+    let mut builder = with_devices();
+    let slot = DeviceSlot { blocks_lo: 4.into(), ..DeviceSlot::default() };
+    builder.put(1280, slot.as_bytes());
+    let (image, inode) = builder.open_64();
+    let error = image.read(&inode, 0, &mut [0; 1]).unwrap_err();
+    assert!(matches!(error, Error::Devices { given: 0, expected: 2 }), "{error}");
+}
+
+#[test]
 fn the_number_of_devices_must_fit() {
     let open = |count: &[usize]| {
         open_with(with_devices().finish(), OpenOptions { devices: devices(count), ..OpenOptions::default() })

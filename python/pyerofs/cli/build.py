@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from ..compression import PRESETS
-from .options import json_option, size
+from .options import ANY_PATH, json_option, limit_option, size
 from .output import emit_json, human_size, kernel, name_fields, quoted
 from .report import ERROR, OK, warn
 from .signals import ended_by_signals
@@ -199,6 +200,16 @@ _ID = click.IntRange(0, 0xFFFFFFFF)
     "--contents", type=click.Path(file_okay=False), metavar="DIR", help="Where files of a manifest are."
 )
 @click.option(
+    "--device",
+    "devices",
+    multiple=True,
+    metavar="FILE",
+    type=ANY_PATH,
+    help="A further blob of SRC, if that is an image, in the order of its device table; may be repeated. "
+    "Several SRC take theirs one after the other.",
+)
+@limit_option
+@click.option(
     "--inline-tail", type=size, metavar="BYTES", help="Longest tail of a file to keep beside its inode."
 )
 @click.option(
@@ -230,6 +241,7 @@ def command(
 
     names, image = _sources_and_image(names, output)
     src = _opened(names, options.pop("manifest"), options.pop("contents"))
+    devices, limits = options.pop("devices"), options.pop("limits")
     to_stream = image == "-"
     if to_stream and sys.stdout.isatty():
         raise click.UsageError("an image is not written to a terminal")
@@ -239,9 +251,9 @@ def command(
 
         progress = BuildBar()
     try:
-        with ended_by_signals():
+        with ended_by_signals(), ExitStack() as images:
             report = build(
-                src,
+                _images_opened(src, devices, limits, images) if devices or limits else src,
                 sys.stdout.buffer if to_stream else image,
                 progress=progress,
                 **_keywords(dict(options)),
@@ -291,6 +303,29 @@ def _opened(names: tuple[str, ...], manifest: str | None, contents: str | None) 
         return [sys.stdin.fileno() if name == "-" else name for name in names]
     parse = {"composefs-dump": sources.composefs_dump, "mtree": sources.mtree}[manifest]
     return [parse(sys.stdin.buffer if name == "-" else name, contents=contents) for name in names]
+
+
+def _images_opened(
+    sources: list[Any], devices: tuple[str, ...], limits: dict[str, int], images: ExitStack
+) -> list[Any]:
+    """Open those of the sources that are images, each with as many of the devices as its table has."""
+    from ..errors import NotAnImage
+    from ..image import open as open_image
+
+    left = list(devices)
+    found: list[Any] = []
+    for source in sources:
+        # Nothing else is opened here: of a pipe, bytes would be lost.
+        if isinstance(source, str) and (Path(source).is_file() or Path(source).is_block_device()):
+            with suppress(NotAnImage):
+                with open_image(source, limits=limits) as image:
+                    count = len(image.devices)
+                own, left = left[:count], left[count:]
+                source = images.enter_context(open_image(source, own, limits=limits))
+        found.append(source)
+    if left:
+        raise click.UsageError(f"{left[0]} is a device of no SRC: none is an image that has so many")
+    return found
 
 
 def _keywords(options: dict[str, Any]) -> dict[str, Any]:
