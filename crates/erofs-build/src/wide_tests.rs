@@ -10,7 +10,7 @@ use crate::build::build_with;
 use crate::inode::Shape;
 use crate::kernel::{Feature, KernelVersion};
 use crate::plan::Plan;
-use crate::tree::{Key, Kind, Node, ROOT, Regular, Tree};
+use crate::tree::{Key, Kind, Names, Node, ROOT, Regular, Tree};
 use crate::xattr::Sets;
 use crate::{BuildOptions, Compression, CompressionAlgorithm, DirSource, Output, Silent};
 
@@ -75,11 +75,13 @@ fn a_tree_of_more_than_2_to_the_32_blocks_takes_48_bit_addresses_or_is_refused()
     };
     let key = Key::Number(0);
     let large = Kind::Regular(Regular { size: 1 << 45, data: None, key });
-    let entry = crate::tree::Entry { dir: ROOT, node: 1, name: (*b"large").into() };
+    let mut names = Names::default();
+    let entry = crate::tree::Entry { dir: ROOT, node: 1, name: names.add(b"large") };
     let tree = Tree {
         sources: vec!["tree".into()],
         nodes: vec![node(Kind::Directory { first: 0, count: 1 }), node(large)],
         entries: vec![entry],
+        names,
     };
     let mut sets = Sets::default();
     sets.add(&Arc::default());

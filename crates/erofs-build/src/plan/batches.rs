@@ -154,7 +154,7 @@ mod tests {
     use erofs_format::inode::DataLayout;
 
     use super::*;
-    use crate::tree::{Key, Node, Regular, Segment};
+    use crate::tree::{Key, Names, Node, Regular, Segment};
 
     const BLOCK: u64 = 4096;
 
@@ -175,7 +175,8 @@ mod tests {
             xattrs: 0,
             kind,
         };
-        let tree = Tree { sources: Vec::new(), nodes: vec![node], entries: Vec::new() };
+        let tree =
+            Tree { sources: Vec::new(), nodes: vec![node], entries: Vec::new(), names: Names::default() };
         let shape = Shape { layout, extended: false, size, blocks: 0, tail, chunk_bits: 0, core: 0 };
         parts(&tree, 0, shape, BLOCK).collect()
     }

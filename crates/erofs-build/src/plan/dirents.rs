@@ -8,9 +8,10 @@ use crate::tree::{NodeId, Tree};
 /// The names of a directory in the order of their bytes, "." and ".." among them.
 fn names(tree: &Tree, dir: NodeId) -> impl Iterator<Item = (&[u8], NodeId)> {
     let entries = tree.children(dir);
-    let before = |name: &[u8]| entries.partition_point(|entry| *entry.name < *name);
+    let before = |name: &[u8]| entries.partition_point(|entry| tree.name(entry) < name);
     let (dot, dot_dot) = (before(b"."), before(b".."));
-    let plain = |range: std::ops::Range<usize>| entries[range].iter().map(|entry| (&*entry.name, entry.node));
+    let plain =
+        |range: std::ops::Range<usize>| entries[range].iter().map(|entry| (tree.name(entry), entry.node));
     plain(0..dot)
         .chain([(&b"."[..], dir)])
         .chain(plain(dot..dot_dot))

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::options::{BuildOptions, Whiteouts};
 use crate::source::{Found, Layer, Listing, ListingId, TOP, What};
 use crate::tree::owners::Id;
-use crate::tree::{Entry, Kind, Node, NodeId, ROOT, SourceId, Tree};
+use crate::tree::{Entry, Kind, Names, Node, NodeId, ROOT, SourceId, Tree};
 use crate::xattr::{Sets, Xattrs};
 
 /// So many entries are worth the time to give the memory back that they no longer need.
@@ -40,7 +40,7 @@ pub(crate) fn assemble(options: &BuildOptions, layers: Vec<(PathBuf, Layer)>) ->
         .map(|layer| std::mem::replace(&mut layer.root, Found::implied(Box::default())));
     let mut assembly = Assembly {
         options,
-        tree: Tree { sources, nodes: Vec::new(), entries: Vec::new() },
+        tree: Tree { sources, nodes: Vec::new(), entries: Vec::new(), names: Names::default() },
         layers: layers.into_iter().map(|layer| layer.listings).collect(),
         sets: Sets::default(),
         links: HashMap::new(),
@@ -189,7 +189,7 @@ impl Assembly<'_> {
 
     /// Makes an entry, and the node unless another entry of the same file made it.
     fn enter(&mut self, dir: NodeId, candidate: Candidate) -> Result<NodeId> {
-        let Candidate { source, mut found, .. } = candidate;
+        let Candidate { source, found, .. } = candidate;
         let entry = self.count("directory entries", self.tree.entries.len())?;
         let next = self.count("inodes", self.tree.nodes.len())?;
         let node = match found.identity {
@@ -197,7 +197,8 @@ impl Assembly<'_> {
             _ => next,
         };
         // The entry comes first so that the node has a path while it is made.
-        self.tree.entries.push(Entry { dir, node, name: std::mem::take(&mut found.name) });
+        let name = self.tree.names.add(&found.name);
+        self.tree.entries.push(Entry { dir, node, name });
         if node == next {
             self.add(source, found, entry)?;
         } else {
@@ -282,7 +283,7 @@ impl LazyPath<'_> {
             return self.tree.sources.get(usize::from(self.source)).cloned().unwrap_or_default();
         }
         let entry = &self.tree.entries[self.entry as usize];
-        self.tree.path_in(self.source, entry.dir).join(OsStr::from_bytes(&entry.name))
+        self.tree.path_in(self.source, entry.dir).join(OsStr::from_bytes(self.tree.name(entry)))
     }
 }
 

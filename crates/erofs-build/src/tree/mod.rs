@@ -6,6 +6,7 @@
 
 mod assemble;
 pub(crate) mod links;
+mod names;
 mod owners;
 pub(crate) mod whiteouts;
 
@@ -19,6 +20,7 @@ use erofs_format::inode::new_encode_dev;
 use crate::error::{Error, Result};
 use crate::xattr::SetId;
 pub(crate) use assemble::{Assembled, assemble};
+pub(crate) use names::{NameId, Names};
 
 /// Number of a node; [`ROOT`] is the root directory.
 pub(crate) type NodeId = u32;
@@ -30,7 +32,7 @@ pub(crate) const ROOT: NodeId = 0;
 pub(crate) struct Entry {
     pub(crate) dir: NodeId,
     pub(crate) node: NodeId,
-    pub(crate) name: Box<[u8]>,
+    pub(crate) name: NameId,
 }
 
 /// A time: seconds since 1970 and nanoseconds.
@@ -145,6 +147,7 @@ pub(crate) struct Tree {
     pub(crate) sources: Vec<PathBuf>,
     pub(crate) nodes: Vec<Node>,
     pub(crate) entries: Vec<Entry>,
+    pub(crate) names: Names,
 }
 
 impl Tree {
@@ -170,6 +173,10 @@ impl Tree {
         &self.entries[self.node(id).entry as usize]
     }
 
+    pub(crate) fn name(&self, entry: &Entry) -> &[u8] {
+        self.names.get(entry.name)
+    }
+
     /// The path of a node for messages.
     pub(crate) fn path_of(&self, id: NodeId) -> PathBuf {
         self.path_in(self.node(id).source, id)
@@ -184,7 +191,7 @@ impl Tree {
 
     /// The path of an entry in a source.
     pub(crate) fn path_of_entry(&self, source: SourceId, entry: &Entry) -> PathBuf {
-        self.path_in(source, entry.dir).join(OsStr::from_bytes(&entry.name))
+        self.path_in(source, entry.dir).join(OsStr::from_bytes(self.name(entry)))
     }
 
     /// The path of a node below the root, which has an empty one.
@@ -193,7 +200,7 @@ impl Tree {
         let mut at = id;
         while at != ROOT {
             let entry = self.first_entry(at);
-            names.push(&entry.name);
+            names.push(self.name(entry));
             at = entry.dir;
         }
         names.iter().rev().map(|name| Path::new(OsStr::from_bytes(name))).collect()

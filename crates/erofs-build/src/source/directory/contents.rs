@@ -44,7 +44,10 @@ impl ContentReader for DirReader<'_> {
             return Err(changed(self.tree.path_of(id), "is no regular file"));
         };
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let opened = self.dirs.get(self.tree, entry.dir).and_then(|dir| open_unseen(dir, &entry.name, flags));
+        let opened = self
+            .dirs
+            .get(self.tree, entry.dir)
+            .and_then(|dir| open_unseen(dir, self.tree.name(entry), flags));
         let fd = opened.map_err(|error| match error {
             Errno::NOENT | Errno::NOTDIR | Errno::LOOP => {
                 changed(self.tree.path_of(id), "vanished or became something else")

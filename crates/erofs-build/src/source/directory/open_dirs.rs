@@ -33,7 +33,7 @@ impl<'a> OpenDirs<'a> {
         self.open.truncate(keep);
         for id in way.into_iter().rev() {
             let above = self.open.last().map_or(self.root, |(_, fd)| fd);
-            let fd = open_directory(above, &tree.first_entry(id).name)?;
+            let fd = open_directory(above, tree.name(tree.first_entry(id)))?;
             if self.open.len() == MAX_OPEN {
                 self.open.drain(..MAX_OPEN / 2);
             }
