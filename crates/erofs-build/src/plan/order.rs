@@ -1,7 +1,7 @@
 //! The order in which contents are stored.
 
 use std::cmp::Ordering;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use crate::options::{BuildOptions, DataOrder};
 use crate::tree::{Kind, NodeId, ROOT, Tree};
@@ -22,9 +22,30 @@ pub(super) fn arrange(order: &mut Vec<NodeId>, tree: &Tree, options: &BuildOptio
 /// Files of the same name follow one another. Each such group stands where the first of it would, so that what
 /// else is near stays near; inside it those come together whose directories have the same names.
 fn similar(order: &mut [NodeId], tree: &Tree) {
-    let name = |id: NodeId| &*tree.first_entry(id).name;
-    let from_the_end = |a: NodeId, b: NodeId| -> Ordering {
-        let (mut a, mut b) = (tree.parent(a), tree.parent(b));
+    let ranks = ranks_from_the_end(tree);
+    let mut groups = HashMap::new();
+    let mut keys: Vec<(usize, u32, NodeId)> = order
+        .iter()
+        .map(|&id| {
+            let entry = tree.first_entry(id);
+            let next = groups.len();
+            let group = *groups.entry(tree.name(entry)).or_insert(next);
+            (group, ranks[entry.dir as usize], id)
+        })
+        .collect();
+    keys.sort_unstable();
+    for (place, (.., id)) in order.iter_mut().zip(keys) {
+        *place = id;
+    }
+}
+
+/// The place of each directory among all of them, sorted by their paths from the last name to the first.
+fn ranks_from_the_end(tree: &Tree) -> Vec<u32> {
+    let name = |id: NodeId| tree.name(tree.first_entry(id));
+    let mut directories: Vec<NodeId> =
+        (0..).zip(&tree.nodes).filter(|(_, node)| node.is_dir()).map(|(id, _)| id).collect();
+    directories.sort_unstable_by(|&a, &b| {
+        let (mut a, mut b) = (a, b);
         while a != b && a != ROOT && b != ROOT {
             match name(a).cmp(name(b)) {
                 Ordering::Equal => (a, b) = (tree.parent(a), tree.parent(b)),
@@ -32,19 +53,12 @@ fn similar(order: &mut [NodeId], tree: &Tree) {
             }
         }
         (a != ROOT).cmp(&(b != ROOT))
-    };
-    let mut by_name = order.to_vec();
-    by_name.sort_unstable_by(|&a, &b| name(a).cmp(name(b)).then_with(|| from_the_end(a, b)).then(a.cmp(&b)));
-    // Each node with the first of its group.
-    let mut groups = Vec::with_capacity(by_name.len());
-    for group in by_name.chunk_by(|a, b| name(*a) == name(*b)) {
-        let first = group.iter().min().copied().unwrap_or_default();
-        groups.extend(group.iter().map(|id| (first, *id)));
+    });
+    let mut ranks = vec![0; tree.nodes.len()];
+    for (rank, id) in (0..).zip(directories) {
+        ranks[id as usize] = rank;
     }
-    groups.sort_by_key(|(first, _)| *first);
-    for (place, (_, id)) in order.iter_mut().zip(groups) {
-        *place = id;
-    }
+    ranks
 }
 
 /// Puts off what has to lie at a multiple of `unit` blocks until what follows it has filled the gap before. Nodes
@@ -112,7 +126,7 @@ fn find(tree: &Tree, path: &[u8]) -> Option<NodeId> {
         ROOT,
         |dir, name| {
             let entries = tree.children(dir);
-            entries.binary_search_by(|entry| (*entry.name).cmp(name)).ok().map(|nth| entries[nth].node)
+            entries.binary_search_by(|entry| tree.name(entry).cmp(name)).ok().map(|nth| entries[nth].node)
         },
     )
 }
