@@ -58,13 +58,15 @@ pub enum Method {
 /// Fills clusters by one method; keeps the method's tables from call to call.
 ///
 /// One per thread. What it makes depends on the method and on the calls since [`Encoder::restart`] only.
-pub struct Encoder(Inner);
+pub struct Encoder(Box<dyn Fill + Send>);
 
-enum Inner {
-    Lz4(lz4::Lz4),
-    Lzma(Box<lzma::Lzma>),
-    Deflate(deflate::Deflate),
-    Zstd(zstd::Zstd),
+/// What [`Encoder`] asks of a method.
+trait Fill {
+    /// See [`Encoder::restart`].
+    fn restart(&mut self) {}
+
+    /// See [`Encoder::fill`]. There is input, no more than may be looked at, and `out` is empty.
+    fn fill(&mut self, input: &[u8], capacity: usize, out: &mut Vec<u8>) -> Result<usize, EncodeError>;
 }
 
 impl std::fmt::Debug for Encoder {
@@ -77,21 +79,17 @@ impl Encoder {
     /// An encoder; an error if the method has no such level, window or dictionary.
     pub fn new(method: Method) -> Result<Self, EncodeError> {
         Ok(Self(match method {
-            Method::Lz4 => Inner::Lz4(lz4::Lz4::fast()),
-            Method::Lz4Hc { level } => Inner::Lz4(lz4::Lz4::thorough(level)?),
-            Method::Lzma { level, dict_size } => Inner::Lzma(Box::new(lzma::Lzma::new(level, dict_size)?)),
-            Method::Deflate { level } => Inner::Deflate(deflate::Deflate::new(level)?),
-            Method::Zstd { level, window_log } => Inner::Zstd(zstd::Zstd::new(level, window_log)?),
+            Method::Lz4 => Box::new(lz4::Lz4::fast()),
+            Method::Lz4Hc { level } => Box::new(lz4::Lz4::thorough(level)?),
+            Method::Lzma { level, dict_size } => Box::new(lzma::Lzma::new(level, dict_size)?),
+            Method::Deflate { level } => Box::new(deflate::Deflate::new(level)?),
+            Method::Zstd { level, window_log } => Box::new(zstd::Zstd::new(level, window_log)?),
         }))
     }
 
     /// Forgets what was learnt of the input so far, so that what comes does not depend on what was.
     pub fn restart(&mut self) {
-        match &mut self.0 {
-            Inner::Deflate(deflate) => deflate.restart(),
-            Inner::Zstd(zstd) => zstd.restart(),
-            Inner::Lz4(_) | Inner::Lzma(_) => (),
-        }
+        self.0.restart();
     }
 
     /// Encodes as much of the beginning of `input` as `capacity` bytes hold, as one stream that stands for
@@ -109,11 +107,6 @@ impl Encoder {
         if input.is_empty() {
             return Ok(0);
         }
-        match &mut self.0 {
-            Inner::Lz4(lz4) => lz4.fill(input, capacity, out),
-            Inner::Lzma(lzma) => lzma.fill(input, capacity, out),
-            Inner::Deflate(deflate) => deflate.fill(input, capacity, out),
-            Inner::Zstd(zstd) => zstd.fill(input, capacity, out),
-        }
+        self.0.fill(input, capacity, out)
     }
 }

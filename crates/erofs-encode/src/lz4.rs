@@ -1,6 +1,6 @@
 //! LZ4, by the reference library, which can fill a buffer.
 
-use crate::EncodeError;
+use crate::{EncodeError, Fill};
 
 /// Fills clusters with LZ4 blocks.
 pub(crate) struct Lz4 {
@@ -17,13 +17,10 @@ impl Lz4 {
         EncodeError::check_level("lz4hc", level.into(), 1..=12)?;
         Ok(Self { level: Some(level) })
     }
+}
 
-    pub(crate) fn fill(
-        &mut self,
-        input: &[u8],
-        capacity: usize,
-        out: &mut Vec<u8>,
-    ) -> Result<usize, EncodeError> {
+impl Fill for Lz4 {
+    fn fill(&mut self, input: &[u8], capacity: usize, out: &mut Vec<u8>) -> Result<usize, EncodeError> {
         out.resize(capacity, 0);
         let filled = match self.level {
             None => lzzzz::lz4::compress_fill(input, out),

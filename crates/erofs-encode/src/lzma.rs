@@ -2,7 +2,7 @@
 
 use lzma_rust2::{LzmaOptions, MicroLzmaEncoder};
 
-use crate::EncodeError;
+use crate::{EncodeError, Fill};
 
 /// Fills clusters with `MicroLZMA` streams.
 pub(crate) struct Lzma(MicroLzmaEncoder);
@@ -17,13 +17,10 @@ impl Lzma {
         options.dict_size = dict_size;
         MicroLzmaEncoder::new(&options).map(Self).map_err(|error| EncodeError::library("lzma", error))
     }
+}
 
-    pub(crate) fn fill(
-        &mut self,
-        input: &[u8],
-        capacity: usize,
-        out: &mut Vec<u8>,
-    ) -> Result<usize, EncodeError> {
+impl Fill for Lzma {
+    fn fill(&mut self, input: &[u8], capacity: usize, out: &mut Vec<u8>) -> Result<usize, EncodeError> {
         out.resize(capacity, 0);
         let (read, written) =
             self.0.compress_prefix(input, out).map_err(|error| EncodeError::library("lzma", error))?;

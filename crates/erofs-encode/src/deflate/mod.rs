@@ -9,7 +9,7 @@ mod cut;
 
 use libdeflater::{CompressionLvl, Compressor};
 
-use crate::EncodeError;
+use crate::{EncodeError, Fill};
 use cut::cut;
 
 /// The input of the first attempt, from which the first ratio is learnt.
@@ -29,17 +29,14 @@ impl Deflate {
             .map_err(|error| EncodeError::library("deflate", format!("{error:?}")))?;
         Ok(Self { compressor: Compressor::new(level), learnt: None })
     }
+}
 
-    pub(crate) fn restart(&mut self) {
+impl Fill for Deflate {
+    fn restart(&mut self) {
         self.learnt = None;
     }
 
-    pub(crate) fn fill(
-        &mut self,
-        input: &[u8],
-        capacity: usize,
-        out: &mut Vec<u8>,
-    ) -> Result<usize, EncodeError> {
+    fn fill(&mut self, input: &[u8], capacity: usize, out: &mut Vec<u8>) -> Result<usize, EncodeError> {
         let mut take = match self.learnt {
             Some((read, written)) => with_margin(read, capacity, written),
             None => SAMPLE.max(capacity),

@@ -10,7 +10,7 @@ mod cut;
 use zstd_safe::zstd_sys::ZSTD_EndDirective;
 use zstd_safe::{CCtx, CParameter, InBuffer, OutBuffer, ResetDirective};
 
-use crate::EncodeError;
+use crate::{EncodeError, Fill};
 
 /// Input of a block.
 const STEP: usize = 64 << 10;
@@ -55,16 +55,37 @@ impl Zstd {
         Ok(Self { context, step: STEP.min(1 << window_log), learnt: None, frame: Vec::new() })
     }
 
-    pub(crate) fn restart(&mut self) {
+    /// Input of the next block: a little more than is likely to fit.
+    fn step(&self, read: usize, written: usize, room: usize) -> usize {
+        let (input, output) = match self.learnt {
+            _ if read > 0 => (read, written),
+            Some(learnt) => learnt,
+            None => (2, 1),
+        };
+        let expected = input.saturating_mul(room) / output.max(1);
+        (expected + expected / 16 + 64).min(self.step)
+    }
+
+    /// Ends a block behind some input.
+    fn put(&mut self, input: &[u8], is_end: bool, written: &mut usize) -> Result<(), EncodeError> {
+        let end = if is_end { ZSTD_EndDirective::ZSTD_e_end } else { ZSTD_EndDirective::ZSTD_e_flush };
+        let mut from = InBuffer::around(input);
+        let mut to = OutBuffer::around_pos(&mut self.frame[..], *written);
+        let left = self.context.compress_stream2(&mut to, &mut from, end).map_err(failed)?;
+        *written = to.pos();
+        if left > 0 || from.pos() < input.len() {
+            return Err(EncodeError::library("zstd", "a block is larger than it may be"));
+        }
+        Ok(())
+    }
+}
+
+impl Fill for Zstd {
+    fn restart(&mut self) {
         self.learnt = None;
     }
 
-    pub(crate) fn fill(
-        &mut self,
-        input: &[u8],
-        capacity: usize,
-        out: &mut Vec<u8>,
-    ) -> Result<usize, EncodeError> {
+    fn fill(&mut self, input: &[u8], capacity: usize, out: &mut Vec<u8>) -> Result<usize, EncodeError> {
         self.context.reset(ResetDirective::SessionOnly).map_err(failed)?;
         self.frame.resize(capacity + zstd_safe::compress_bound(self.step), 0);
         let (mut read, mut written, mut block) = (0, 0, 0);
@@ -101,30 +122,6 @@ impl Zstd {
         }
         self.learnt = Some((read, written));
         Ok(read)
-    }
-
-    /// Input of the next block: a little more than is likely to fit.
-    fn step(&self, read: usize, written: usize, room: usize) -> usize {
-        let (input, output) = match self.learnt {
-            _ if read > 0 => (read, written),
-            Some(learnt) => learnt,
-            None => (2, 1),
-        };
-        let expected = input.saturating_mul(room) / output.max(1);
-        (expected + expected / 16 + 64).min(self.step)
-    }
-
-    /// Ends a block behind some input.
-    fn put(&mut self, input: &[u8], is_end: bool, written: &mut usize) -> Result<(), EncodeError> {
-        let end = if is_end { ZSTD_EndDirective::ZSTD_e_end } else { ZSTD_EndDirective::ZSTD_e_flush };
-        let mut from = InBuffer::around(input);
-        let mut to = OutBuffer::around_pos(&mut self.frame[..], *written);
-        let left = self.context.compress_stream2(&mut to, &mut from, end).map_err(failed)?;
-        *written = to.pos();
-        if left > 0 || from.pos() < input.len() {
-            return Err(EncodeError::library("zstd", "a block is larger than it may be"));
-        }
-        Ok(())
     }
 }
 
