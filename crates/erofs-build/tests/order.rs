@@ -23,24 +23,30 @@ fn layout(dir: &Path, order: DataOrder) -> (Vec<String>, Report) {
 }
 
 fn layout_with(dir: &Path, options: &BuildOptions) -> (Vec<String>, Report) {
+    let (mut files, report) = files(dir, options);
+    files.sort_by_key(|(_, offset, _)| *offset);
+    (files.into_iter().map(|(name, ..)| name).collect(), report)
+}
+
+/// The files' names with the places of their first bytes and their sizes.
+fn files(dir: &Path, options: &BuildOptions) -> (Vec<(String, u64, u64)>, Report) {
     let (bytes, report) = built(dir, options);
     let image = open(&bytes);
     assert!(view_image(&image) == view_dir(dir));
     let root = image.inode(image.root_nid()).unwrap();
-    let mut places: Vec<_> = image
+    let files = image
         .walk(&root)
         .map(Result::unwrap)
         .filter(|entry| entry.inode.is_file())
         .map(|entry| match image.map(&entry.inode, 0).unwrap().place {
             Place::Raw { offset, .. } | Place::Inside { offset, .. } => {
-                (offset, String::from_utf8(entry.path).unwrap())
+                let name = String::from_utf8(entry.path).unwrap();
+                (name.trim_start_matches('/').to_owned(), offset, entry.inode.size)
             }
             other => panic!("{other:?}"),
         })
         .collect();
-    places.sort();
-    let names = places.into_iter().map(|(_, name)| name.trim_start_matches('/').to_owned()).collect();
-    (names, report)
+    (files, report)
 }
 
 fn listed(paths: &[&str]) -> DataOrder {
@@ -82,24 +88,11 @@ fn where_small_files_are_compressed_together_those_of_one_name_are_neighbours() 
     assert_eq!(names, ["a/x", "b/x", "c/deep/x", "d/deep/x", "a/y", "b/y", "d/z"]);
 }
 
-/// The first block and the length of each file in the order of their blocks.
+/// The place and the size of each file, all of them in blocks of their own.
 fn places(dir: &Path, align: u32) -> (Vec<(u64, u64)>, u64) {
     let options = BuildOptions { align: Some(align), inline_tail: Some(0), ..BuildOptions::default() };
-    let (bytes, report) = built(dir, &options);
-    let image = open(&bytes);
-    assert!(view_image(&image) == view_dir(dir));
-    let root = image.inode(image.root_nid()).unwrap();
-    let mut places: Vec<_> = image
-        .walk(&root)
-        .map(Result::unwrap)
-        .filter(|entry| entry.inode.is_file())
-        .map(|entry| match image.map(&entry.inode, 0).unwrap().place {
-            Place::Raw { offset, .. } => (offset, entry.inode.size),
-            other => panic!("{other:?}"),
-        })
-        .collect();
-    places.sort_unstable();
-    (places, report.bytes)
+    let (files, report) = files(dir, &options);
+    (files.into_iter().map(|(_, offset, size)| (offset, size)).collect(), report.bytes)
 }
 
 #[test]
