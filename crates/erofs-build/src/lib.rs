@@ -49,6 +49,9 @@ mod xattr;
 mod zmap;
 
 #[cfg(test)]
+#[path = "../tests/common/random.rs"]
+mod random;
+#[cfg(test)]
 mod wide_tests;
 
 pub use build::build;

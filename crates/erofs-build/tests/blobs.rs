@@ -6,24 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use common::random::noise;
 use common::{build_to, corner_cases, view_dir, view_image};
 use erofs_build::{BuildOptions, KernelVersion, Report};
 use erofs_image::{Image, MemorySource, OpenOptions};
 
 const CHUNK: u32 = 16 << 10;
-
-fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes
-}
 
 fn options(blob: Option<PathBuf>, reuse: &[PathBuf]) -> BuildOptions {
     BuildOptions { chunk: Some(CHUNK), blob, reuse: reuse.to_vec(), ..BuildOptions::default() }

@@ -6,55 +6,47 @@ use std::fs;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
+use common::random::{Numbers, noise};
 use common::{built, corner_cases, open, view_dir, view_image};
 use erofs_build::{BuildOptions, Compression, CompressionAlgorithm, KernelVersion, Rule};
 
-/// Bytes that no two calls with different seeds have in common; `words` make them compressible.
-fn bytes(seed: u64, length: usize, words: bool) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
-    };
-    let mut out = Vec::with_capacity(length + 16);
-    while out.len() < length {
-        if words {
-            out.extend_from_slice(format!("{:x} ", next() % 65_536).as_bytes());
-        } else {
-            out.extend_from_slice(&next().to_le_bytes());
-        }
+/// Words; those of another seed are others.
+fn words(seed: u64, length: usize) -> Vec<u8> {
+    let mut numbers = Numbers::new(seed);
+    let mut words = Vec::with_capacity(length + 16);
+    while words.len() < length {
+        words.extend_from_slice(format!("{:x} ", numbers.next() % 65_536).as_bytes());
     }
-    out.truncate(length);
-    out
+    words.truncate(length);
+    words
 }
 
 /// Files with equals, some moved by a few bytes; returns how many of their bytes are there once only.
 fn equals(dir: &Path) -> u64 {
     let put = |name: &str, content: &[u8]| fs::write(dir.join(name), content).unwrap();
-    let text = bytes(1, 6 << 20, true);
+    let text = words(1, 6 << 20);
     put("text", &text);
     put("text again", &text);
     put("text moved", &[b"moved", &text[..]].concat());
     put("text cut", &[&text[..2 << 20], b"something else", &text[2 << 20..5 << 20]].concat());
-    let noise = bytes(2, (3 << 20) + 100, false);
-    put("noise", &noise);
-    put("noise again", &noise);
-    let mixed = [bytes(3, 1 << 20, true), bytes(4, (1 << 20) + 7, false), bytes(5, 700_000, true)].concat();
+    let small_noise = noise(2, (3 << 20) + 100);
+    put("noise", &small_noise);
+    put("noise again", &small_noise);
+    let mixed = [words(3, 1 << 20), noise(4, (1 << 20) + 7), words(5, 700_000)].concat();
     put("mixed", &mixed);
     put("mixed again", &[b"0123456789", &mixed[..]].concat());
-    let large = bytes(6, (20 << 20) + 5, true);
+    let large = words(6, (20 << 20) + 5);
     put("large", &large);
     put("large again", &large);
-    let large_noise = bytes(7, (9 << 20) + 4095, false);
+    let large_noise = noise(7, (9 << 20) + 4095);
     put("large noise", &large_noise);
     put("large noise again", &large_noise);
-    let mut once = text.len() + noise.len() + mixed.len() + large.len() + large_noise.len();
+    let mut once = text.len() + small_noise.len() + mixed.len() + large.len() + large_noise.len();
     for (nth, length) in
         [10, 3000, 4096, 5000, 70_000, 131_072, 200_000, 300_000, 1 << 20].into_iter().enumerate()
     {
-        let small = bytes(100 + nth as u64, length, nth % 2 == 0);
+        let make = if nth % 2 == 0 { words } else { noise };
+        let small = make(100 + nth as u64, length);
         put(&format!("a {length}"), &small);
         put(&format!("b {length}"), &small);
         put(&format!("c {length}"), &small);
@@ -123,7 +115,7 @@ fn equal_contents_take_room_once() {
 #[test]
 fn equal_contents_that_are_compressed_differently_are_not_taken_for_each_other() {
     let dir = tempfile::tempdir().unwrap();
-    let text = bytes(1, 900_000, true);
+    let text = words(1, 900_000);
     for name in ["zstd", "deflate", "plain", "zstd again", "deflate again", "plain again"] {
         fs::write(dir.path().join(name), &text).unwrap();
     }
@@ -142,7 +134,7 @@ fn equal_contents_that_are_compressed_differently_are_not_taken_for_each_other()
 #[test]
 fn old_kernels_get_no_shared_clusters() {
     let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("f"), bytes(1, 100_000, true)).unwrap();
+    fs::write(dir.path().join("f"), words(1, 100_000)).unwrap();
     let lz4 = Compression { fragments: false, ..Compression::new(CompressionAlgorithm::Lz4) };
     let options = BuildOptions {
         dedupe: true,
@@ -172,9 +164,9 @@ fn threads_do_not_change_what_is_shared() {
     equals(dir.path());
     // Equals that several threads have in hand at the same time.
     for nth in 0..40 {
-        fs::write(dir.path().join(format!("e {nth}")), bytes(1000 + nth % 4, 900_000, true)).unwrap();
-        fs::write(dir.path().join(format!("f {nth}")), bytes(2000 + nth % 4, 900_000, false)).unwrap();
-        fs::write(dir.path().join(format!("g {nth}")), bytes(3000 + nth % 4, 60_000, true)).unwrap();
+        fs::write(dir.path().join(format!("e {nth}")), words(1000 + nth % 4, 900_000)).unwrap();
+        fs::write(dir.path().join(format!("f {nth}")), noise(2000 + nth % 4, 900_000)).unwrap();
+        fs::write(dir.path().join(format!("g {nth}")), words(3000 + nth % 4, 60_000)).unwrap();
     }
     for options in ways() {
         let build = |threads| {

@@ -298,25 +298,20 @@ fn failed(error: EncodeError) -> Error {
 mod tests {
     use super::*;
     use crate::compress::CompressionAlgorithm;
+    use crate::random::Numbers;
 
     const BLOCK: usize = 4096;
 
     /// Words and noise in turn, the last of which has `end` bytes.
     fn input(seed: u64, end: usize) -> Vec<u8> {
-        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        let mut next = || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state
-        };
+        let mut numbers = Numbers::new(seed);
         let mut bytes = Vec::new();
         for nth in 0..4 {
-            let length = if nth == 3 { end } else { usize::try_from(next() % 40_000).unwrap() };
+            let length = if nth == 3 { end } else { usize::try_from(numbers.next() % 40_000).unwrap() };
             let until = bytes.len() + length;
-            let is_text = next() % 2 == 0;
+            let is_text = numbers.next().is_multiple_of(2);
             while bytes.len() < until {
-                let number = next();
+                let number = numbers.next();
                 if is_text {
                     bytes.extend_from_slice(format!("word {} ", number % 50).as_bytes());
                 } else {

@@ -60,22 +60,14 @@ pub(super) fn cuts(bytes: &[u8], cluster: usize) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn noise(length: usize, seed: u64) -> Vec<u8> {
-        let mut state = seed;
-        let mut next = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            u8::try_from(state >> 56).unwrap()
-        };
-        (0..length).map(|_| next()).collect()
-    }
+    use crate::random::noise;
 
     #[test]
     fn sections_cover_everything_and_keep_their_bounds() {
         let lengths = [0, 1, LEAST, 2 * LEAST - 1, 2 * LEAST, 3 << 20, 20 << 20];
         for (length, cluster) in lengths.into_iter().flat_map(|length| [(length, 4096), (length, 1 << 20)]) {
             let (least, most) = (LEAST.max(cluster), MOST * LEAST.max(cluster));
-            for bytes in [noise(length, 1), vec![0; length], vec![0xff; length]] {
+            for bytes in [noise(1, length), vec![0; length], vec![0xff; length]] {
                 let ends = cuts(&bytes, cluster);
                 assert_eq!(*ends.last().unwrap(), length);
                 let mut start = 0;
@@ -90,7 +82,7 @@ mod tests {
 
     #[test]
     fn a_byte_more_at_the_front_moves_cuts_and_no_more() {
-        let bytes = noise(20 << 20, 7);
+        let bytes = noise(7, 20 << 20);
         let moved = [b"x", &bytes[..]].concat();
         let (before, after) = (cuts(&bytes, 65536), cuts(&moved, 65536));
         let same = before.iter().filter(|end| after.contains(&(*end + 1))).count();

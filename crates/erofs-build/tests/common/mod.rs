@@ -2,6 +2,7 @@
 #![allow(dead_code, missing_docs, unreachable_pub)] // each test file uses a part of it
 
 pub mod archives;
+pub mod random;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
