@@ -22,7 +22,7 @@ from trees import Trees
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytest_plugins = ["mount_tools"]
+pytest_plugins = ["mount_tools", "diff_tools"]
 
 SHARED_MEMORY = Path("/dev/shm")
 

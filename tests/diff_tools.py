@@ -7,6 +7,8 @@ import random
 import subprocess
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 import pyerofs
 
 if TYPE_CHECKING:
@@ -16,8 +18,10 @@ if TYPE_CHECKING:
 WHEN = 1_700_000_000_123_456_789
 
 
-def make_tree(root: Path) -> Path:
-    """Make a tree with some of everything that an ordinary user may make."""
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A tree with some of everything that an ordinary user may make."""
+    root = tmp_path / "old"
     for name in ("lib", "lib/deep", "empty"):
         (root / name).mkdir(parents=True)
     for number in range(12):
@@ -35,9 +39,11 @@ def make_tree(root: Path) -> Path:
     return root
 
 
-def copied(tree: Path, copy: Path) -> Path:
-    """Copy a tree with all that belongs to it."""
-    subprocess.run(["cp", "-a", tree, copy], check=True)
+@pytest.fixture
+def new(old: Path) -> Path:
+    """A copy of the old tree with all that belongs to it, to be changed."""
+    copy = old.parent / "new"
+    subprocess.run(["cp", "-a", old, copy], check=True)
     return copy
 
 

@@ -15,7 +15,7 @@ import pyerofs
 import tiny
 from builders import MKFS
 from cases import CASES, Case
-from diff_tools import WHEN, built, copied, edited, keeping_times, make_tree, told
+from diff_tools import WHEN, built, edited, keeping_times, told
 from judges import kernel_mount
 from pyerofs.cli import app
 from tiny import DIRECTORY, REGULAR, Node
@@ -27,18 +27,6 @@ if TYPE_CHECKING:
     from ordinary_user import OrdinaryUser
     from peers import Peers
     from trees import Trees
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    """A tree with some of everything that an ordinary user may make."""
-    return make_tree(tmp_path / "old")
-
-
-@pytest.fixture
-def other(tree: Path) -> Path:
-    """A copy of the tree, to be changed."""
-    return copied(tree, tree.parent / "new")
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -54,12 +42,12 @@ def test_an_image_does_not_differ_from_its_source(case: Case, trees: Trees, tmp_
 
 @pytest.mark.parametrize("way", [MKFS[0], MKFS[4], MKFS[6]], ids=str)
 def test_a_foreign_image_does_not_differ_from_its_source(
-    way: Any, tree: Path, tmp_path: Path, peers: Peers
+    way: Any, old: Path, tmp_path: Path, peers: Peers
 ) -> None:
-    made = way.make(peers, tree, tmp_path)
+    made = way.make(peers, old, tmp_path)
     with pyerofs.open(made.image, made.devices) as image:
-        assert told(image, tree, whole_seconds=True) == set()
-        assert told(tree, image, ignore=["mtime"]) == set()
+        assert told(image, old, whole_seconds=True) == set()
+        assert told(old, image, ignore=["mtime"]) == set()
 
 
 @pytest.mark.root
@@ -178,11 +166,11 @@ def _poke(path: Path, at: int) -> None:
 
 @pytest.mark.parametrize("kinds", ["di", "id", "ii", "dd"])
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_change_is_found_and_nothing_else(name: str, kinds: str, tree: Path, other: Path) -> None:
+def test_a_change_is_found_and_nothing_else(name: str, kinds: str, old: Path, new: Path) -> None:
     change, expected = CHANGES[name]
-    change(other)
-    a = tree if kinds[0] == "d" else built(tree)
-    b = other if kinds[1] == "d" else built(other)
+    change(new)
+    a = old if kinds[0] == "d" else built(old)
+    b = new if kinds[1] == "d" else built(new)
     assert told(a, b) == expected
     # The way back is the same with the words turned round.
     turned = {"added": "removed", "removed": "added"}
@@ -201,64 +189,64 @@ COMPRESSED = {
 
 @pytest.mark.parametrize("way", COMPRESSED)
 def test_compressed_images_are_compared_by_what_they_decode_to(
-    way: str, tree: Path, other: Path, peers: Peers
+    way: str, old: Path, new: Path, peers: Peers
 ) -> None:
-    packed = tree.parent / "packed.erofs"
-    peers.mkfs(packed, tree, *COMPRESSED[way])
-    image = built(tree)
+    packed = old.parent / "packed.erofs"
+    peers.mkfs(packed, old, *COMPRESSED[way])
+    image = built(old)
     assert pyerofs.open(packed).compressed
 
     def seen(a: Path, b: Path) -> set[tuple[Any, ...]]:
         # A metabox comes with inodes that have no nanoseconds.
         return told(a, b, whole_seconds=True)
 
-    assert seen(packed, tree) == seen(tree, packed) == seen(packed, image) == seen(packed, packed) == set()
+    assert seen(packed, old) == seen(old, packed) == seen(packed, image) == seen(packed, packed) == set()
     # The fragments of two images lie in different places.
-    keeping_times(other / "lib/deep/large", lambda: _poke(other / "lib/deep/large", 2_000_000))
-    edited(other / "lib/file5", b"x" * (other / "lib/file5").stat().st_size)
-    keeping_times(other / "lib", lambda: (other / "lib/file7").rename(other / "lib/seven"))
-    packed_too = tree.parent / "packed-too.erofs"
-    peers.mkfs(packed_too, other, *COMPRESSED[way])
+    keeping_times(new / "lib/deep/large", lambda: _poke(new / "lib/deep/large", 2_000_000))
+    edited(new / "lib/file5", b"x" * (new / "lib/file5").stat().st_size)
+    keeping_times(new / "lib", lambda: (new / "lib/file7").rename(new / "lib/seven"))
+    packed_too = old.parent / "packed-too.erofs"
+    peers.mkfs(packed_too, new, *COMPRESSED[way])
     expected = {
         ("changed", "lib/deep/large", None, ("content",)),
         ("changed", "lib/file5", None, ("content",)),
         ("moved", "lib/seven", "lib/file7", ()),
     }
-    for a, b in ((packed, packed_too), (image, packed_too), (packed, other), (tree, packed_too)):
+    for a, b in ((packed, packed_too), (image, packed_too), (packed, new), (old, packed_too)):
         assert seen(a, b) == expected
 
 
 @pytest.mark.root
-def test_owners_and_device_numbers_are_compared(tree: Path, other: Path) -> None:
-    os.chown(other / "lib/file1", 7, 8)
-    for root, number in ((tree, 5), (other, 300)):
+def test_owners_and_device_numbers_are_compared(old: Path, new: Path) -> None:
+    os.chown(new / "lib/file1", 7, 8)
+    for root, number in ((old, 5), (new, 300)):
         os.mknod(root / "node", stat.S_IFCHR | 0o600, os.makedev(1, number))
         os.utime(root / "node", ns=(WHEN, WHEN))
         os.utime(root, ns=(WHEN, WHEN))
-    image = built(tree)
-    assert told(image, other) == {
+    image = built(old)
+    assert told(image, new) == {
         ("changed", "lib/file1", None, ("owner",)),
         ("changed", "node", None, ("device",)),
     }
-    change = next(change for change in pyerofs.diff(image, built(other)) if change.path == "node")
+    change = next(change for change in pyerofs.diff(image, built(new)) if change.path == "node")
     assert change.old is not None
     assert change.new is not None
     assert (os.minor(change.old.device), os.minor(change.new.device)) == (5, 300)
 
 
-def test_what_is_ignored_does_not_count(tree: Path, other: Path) -> None:
-    (other / "lib/file1").chmod(0o600)
-    os.utime(other / "lib/file2", ns=(5, 5))
-    os.setxattr(other / "lib/file4", "user.x", b"")
-    edited(other / "lib/file5", b"other")
-    image = built(tree)
-    assert len(told(image, other)) == 4
-    assert told(image, other, content_only=True) == {("changed", "lib/file5", None, ("content",))}
-    assert told(image, other, ignore=["mtime", "mode", "content"]) == {
+def test_what_is_ignored_does_not_count(old: Path, new: Path) -> None:
+    (new / "lib/file1").chmod(0o600)
+    os.utime(new / "lib/file2", ns=(5, 5))
+    os.setxattr(new / "lib/file4", "user.x", b"")
+    edited(new / "lib/file5", b"other")
+    image = built(old)
+    assert len(told(image, new)) == 4
+    assert told(image, new, content_only=True) == {("changed", "lib/file5", None, ("content",))}
+    assert told(image, new, ignore=["mtime", "mode", "content"]) == {
         ("changed", "lib/file4", None, ("xattrs",))
     }
     with pytest.raises(ValueError, match="no 'colour'"):
-        pyerofs.diff(image, other, ignore=["colour"])
+        pyerofs.diff(image, new, ignore=["colour"])
 
 
 def test_attributes_that_a_build_leaves_out_do_not_count_against_a_directory(tmp_path: Path) -> None:
@@ -274,11 +262,11 @@ def test_attributes_that_a_build_leaves_out_do_not_count_against_a_directory(tmp
     assert change.xattrs == (("trusted.secret", "added"),)
 
 
-def test_a_claimed_fingerprint_counts_only_if_the_caller_says_so(tree: Path) -> None:
-    image = built(tree)
+def test_a_claimed_fingerprint_counts_only_if_the_caller_says_so(old: Path) -> None:
+    image = built(old)
     digest = bytes.fromhex((pyerofs.open(image) / "lib/file5").fingerprint.removeprefix("sha256:"))  # type: ignore[union-attr]
     data = image.read_bytes()
-    liar = tree.parent / "liar.erofs"
+    liar = old.parent / "liar.erofs"
     # The claim stays and one byte of the content changes.
     with pyerofs.open(image) as opened:
         at = (opened / "lib/file5").extents()[0].blob_offset
@@ -289,24 +277,24 @@ def test_a_claimed_fingerprint_counts_only_if_the_caller_says_so(tree: Path) -> 
     assert told(image, liar, trust_fingerprints=True) == set()
 
 
-def test_fingerprints_are_no_attributes_of_the_files(tree: Path) -> None:
-    with_them = built(tree, fingerprint="user.digest")
-    without = tree.parent / "without.erofs"
-    pyerofs.build(tree, without, fingerprint=False)
+def test_fingerprints_are_no_attributes_of_the_files(old: Path) -> None:
+    with_them = built(old, fingerprint="user.digest")
+    without = old.parent / "without.erofs"
+    pyerofs.build(old, without, fingerprint=False)
     assert told(with_them, without) == set()
-    assert told(with_them, tree) == set()
+    assert told(with_them, old) == set()
 
 
-def test_a_moved_file_is_matched_by_its_name_first(tree: Path, other: Path) -> None:
+def test_a_moved_file_is_matched_by_its_name_first(old: Path, new: Path) -> None:
     for name in ("a", "b", "c"):
-        (tree / "empty" / name).write_bytes(b"the same bytes")
-        (other / "link.d").mkdir(exist_ok=True)
-        (other / "link.d" / name).write_bytes(b"the same bytes")
-    (other / "link.d/b").rename(other / "link.d/z")
-    (tree / "empty/nothing").touch()
-    (other / "link.d/nothing").touch()
-    (other / "link.d/also-nothing").touch()
-    assert {row[:3] for row in told(built(tree), other, ignore=["mtime"]) if row[0] != "changed"} == {
+        (old / "empty" / name).write_bytes(b"the same bytes")
+        (new / "link.d").mkdir(exist_ok=True)
+        (new / "link.d" / name).write_bytes(b"the same bytes")
+    (new / "link.d/b").rename(new / "link.d/z")
+    (old / "empty/nothing").touch()
+    (new / "link.d/nothing").touch()
+    (new / "link.d/also-nothing").touch()
+    assert {row[:3] for row in told(built(old), new, ignore=["mtime"]) if row[0] != "changed"} == {
         ("moved", "link.d/a", "empty/a"),
         ("moved", "link.d/c", "empty/c"),
         ("moved", "link.d/z", "empty/b"),
@@ -316,15 +304,15 @@ def test_a_moved_file_is_matched_by_its_name_first(tree: Path, other: Path) -> N
     }
 
 
-def test_too_many_changes_to_keep_are_reported_without_moves(tree: Path, other: Path) -> None:
-    shutil.rmtree(other / "lib")
-    (other / "moved").mkdir()
-    (other / "moved/large").write_bytes((tree / "lib/deep/large").read_bytes())
-    image = built(tree)
-    all_of_them = list(pyerofs.diff(image, other))
+def test_too_many_changes_to_keep_are_reported_without_moves(old: Path, new: Path) -> None:
+    shutil.rmtree(new / "lib")
+    (new / "moved").mkdir()
+    (new / "moved/large").write_bytes((old / "lib/deep/large").read_bytes())
+    image = built(old)
+    all_of_them = list(pyerofs.diff(image, new))
     assert "moved" in {change.kind for change in all_of_them}
     for limit in (0, 3):
-        found = pyerofs.diff(image, other, move_limit=limit)
+        found = pyerofs.diff(image, new, move_limit=limit)
         changes = list(found)
         assert found.gave_up_moves == (limit != 0)
         assert {change.kind for change in changes} == {"added", "removed", "changed"}
@@ -332,43 +320,43 @@ def test_too_many_changes_to_keep_are_reported_without_moves(tree: Path, other: 
         assert [change.path for change in changes if change.kind == "removed"][:2] == ["lib", "lib/deep"]
 
 
-def test_entries_and_open_images_are_trees_too(tree: Path, other: Path, tmp_path: Path) -> None:
-    edited(other / "lib/file5", b"other")
-    image = built(tree)
+def test_entries_and_open_images_are_trees_too(old: Path, new: Path, tmp_path: Path) -> None:
+    edited(new / "lib/file5", b"other")
+    image = built(old)
     shifted = tmp_path / "shifted"
     shifted.write_bytes(b"x" * 4096 + image.read_bytes())
     with pyerofs.open(shifted, offset=4096) as opened:
         expected = {("changed", "lib/file5", None, ("content",))}
-        assert told(opened, other) == expected
-        assert told(opened / "lib", other / "lib") == {("changed", "file5", None, ("content",))}
-        assert told(opened, other, path="lib/file5") == {("changed", ".", None, ("content",))}
+        assert told(opened, new) == expected
+        assert told(opened / "lib", new / "lib") == {("changed", "file5", None, ("content",))}
+        assert told(opened, new, path="lib/file5") == {("changed", ".", None, ("content",))}
         assert told(opened / "lib/file3", opened / "lib/hard") == set()
     data = image.read_bytes()
     with pyerofs.open(data) as in_memory:
         assert told(in_memory, image) == set()
 
 
-def test_a_file_object_can_be_compared_from_the_threads(tree: Path, other: Path) -> None:
-    edited(other / "lib/file5", b"other")
-    with built(tree).open("rb") as file, pyerofs.open(file) as image:
-        assert told(image, other) == {("changed", "lib/file5", None, ("content",))}
+def test_a_file_object_can_be_compared_from_the_threads(old: Path, new: Path) -> None:
+    edited(new / "lib/file5", b"other")
+    with built(old).open("rb") as file, pyerofs.open(file) as image:
+        assert told(image, new) == {("changed", "lib/file5", None, ("content",))}
 
 
-def test_closing_a_comparison_ends_it(tree: Path, other: Path) -> None:
-    image = built(tree)
-    shutil.rmtree(other / "lib")
+def test_closing_a_comparison_ends_it(old: Path, new: Path) -> None:
+    image = built(old)
+    shutil.rmtree(new / "lib")
     before = threading.active_count()
-    with pyerofs.diff(image, other, move_limit=0) as changes:
+    with pyerofs.diff(image, new, move_limit=0) as changes:
         next(changes)
     assert list(changes) == []
     assert threading.active_count() == before
 
 
-def test_the_order_is_that_of_the_paths(tree: Path, other: Path) -> None:
-    for path in other.rglob("*"):
+def test_the_order_is_that_of_the_paths(old: Path, new: Path) -> None:
+    for path in new.rglob("*"):
         os.utime(path, ns=(3, 3), follow_symlinks=False)
-    image = built(tree)
-    runs = [[change.path for change in pyerofs.diff(image, other, threads=n)] for n in (1, 2, 4, 4)]
+    image = built(old)
+    runs = [[change.path for change in pyerofs.diff(image, new, threads=n)] for n in (1, 2, 4, 4)]
     assert runs[0] == sorted(runs[0], key=lambda path: path.split("/"))
     assert all(run == runs[0] for run in runs)
 
@@ -377,10 +365,10 @@ def test_the_order_is_that_of_the_paths(tree: Path, other: Path) -> None:
 
 
 def test_a_bad_file_is_reported_and_the_others_are_compared(
-    tree: Path, other: Path, capfd: pytest.CaptureFixture[str]
+    old: Path, new: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    edited(other / "lib/file5", b"other")
-    image = built(tree)
+    edited(new / "lib/file5", b"other")
+    image = built(old)
     with pyerofs.open(image) as opened:
         at = (opened / "lib/deep/large").extents()[0].blob_offset
         smaller = [(opened / f"lib/file{n}").extents()[0].blob_offset or 0 for n in range(1, 12)]
@@ -389,14 +377,14 @@ def test_a_bad_file_is_reported_and_the_others_are_compared(
         pytest.skip("the large file does not lie last in the image")
     os.truncate(image, at + 4096)
     errors: list[OSError] = []
-    assert told(image, other, on_error=errors.append) >= {("changed", "lib/file5", None, ("content",))}
+    assert told(image, new, on_error=errors.append) >= {("changed", "lib/file5", None, ("content",))}
     assert [(error.filename, error.tree) for error in errors if error.filename == "lib/deep/large"] == [  # type: ignore[attr-defined]
         ("lib/deep/large", "a")
     ]
     assert isinstance(errors[0], pyerofs.CorruptImage)
     with pytest.raises(pyerofs.CorruptImage):
-        told(image, other)
-    assert app.run(["diff", str(image), str(other)]) == 2
+        told(image, new)
+    assert app.run(["diff", str(image), str(new)]) == 2
     out, err = capfd.readouterr()
     assert "M  lib/file5 (content, " in out
     assert f"pyerofs: {image}: lib/deep/large: " in err
@@ -452,5 +440,5 @@ def test_a_claimed_hole_is_not_read() -> None:
             Node(REGULAR, size=size, layout=0, i_u=0xFFFFFFFF),  # all of it is a hole
         )
 
-    with pyerofs.open(sparse((1 << 32) - 1)) as one, pyerofs.open(sparse((1 << 32) - 1)) as other:
-        assert told(one, other) == set()
+    with pyerofs.open(sparse((1 << 32) - 1)) as one, pyerofs.open(sparse((1 << 32) - 1)) as new:
+        assert told(one, new) == set()
