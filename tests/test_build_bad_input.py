@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gzip
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from pathlib import Path
@@ -273,6 +275,34 @@ def test_a_full_output_is_an_io_error_and_leaves_nothing(
             assert list(target.parent.iterdir()) == []
     finally:
         subprocess.run(["umount", target.parent], check=True)
+
+
+@pytest.mark.root
+def test_a_bomb_that_fills_the_directory_for_temporary_files_leaves_nothing_there(
+    tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    header = tarfile.TarInfo("zeros")
+    header.size = 64 << 20
+    with gzip.open(tmp_path / "bomb.tar.gz", "wb", 1) as bomb:
+        bomb.write(header.tobuf())
+        for _ in range(64):
+            bomb.write(bytes(1 << 20))
+        bomb.write(bytes(1024))
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", small], check=True)
+    try:
+        monkeypatch.setenv("TMPDIR", str(small))
+        for more in ([], ["--keep-going"]):
+            assert app.run(["build", *more, str(tmp_path / "bomb.tar.gz"), str(target)]) == 5
+            said = capfd.readouterr().err
+            assert f"{small}" in said, said
+            assert "No space left on device" in said
+            assert list(target.parent.iterdir()) == []
+        free = os.statvfs(small)
+        assert free.f_bfree == free.f_blocks
+    finally:
+        subprocess.run(["umount", small], check=True)
 
 
 @pytest.mark.root

@@ -7,8 +7,19 @@ use super::pax::{self, RawXattrs, Records};
 use super::sparse::{Map, Part};
 use crate::tree::Time;
 
-/// Extended headers and long names are no longer; the largest there are, maps of sparse files, are not nearly.
+/// All extended headers and long names before one member are no longer; the largest there are, maps of sparse
+/// files, are not nearly.
 const MAX_METADATA: u64 = 16 << 20;
+
+/// Records that hold for all members are no longer, in bytes: they are copied for each.
+const MAX_GLOBALS: usize = 256 << 10;
+
+/// The maps of all sparse members have no more numbers, two for each part: a compressed archive of a few
+/// kilobytes may have gigabytes of them, and they are kept in memory.
+const MAX_NUMBERS: usize = 8 << 20;
+
+/// A number in a map has no more digits.
+const MAX_DIGITS: usize = 20;
 
 /// Where ACLs are text, and the xattrs that they are.
 const ACLS: [(&str, &str); 2] =
@@ -43,6 +54,8 @@ pub(super) struct Members<'a> {
     /// Bytes read so far.
     pub(super) at: u64,
     globals: Records,
+    /// Numbers that the maps of sparse members may still have.
+    numbers: usize,
 }
 
 /// What was read ahead of a member's own header.
@@ -52,11 +65,13 @@ struct Extended {
     link: Option<Vec<u8>>,
     records: Option<Records>,
     map: Vec<u64>,
+    /// Bytes that all of it took in the archive.
+    length: u64,
 }
 
 impl<'a> Members<'a> {
     pub(super) fn new(input: &'a mut dyn Input) -> Self {
-        Self { input, at: 0, globals: Records::new() }
+        Self { input, at: 0, globals: Records::new(), numbers: MAX_NUMBERS }
     }
 
     /// The next member, none at the end of the archive.
@@ -80,16 +95,22 @@ impl<'a> Members<'a> {
                 if self.at == 0 { no_archive() } else { problem }
             })?;
             match header.kind {
-                b'L' => extended.name = Some(self.text(header.size)?),
-                b'K' => extended.link = Some(self.text(header.size)?),
+                b'L' => extended.name = Some(self.text(header.size, &mut extended.length)?),
+                b'K' => extended.link = Some(self.text(header.size, &mut extended.length)?),
                 b'x' | b'X' => {
-                    let bytes = self.metadata(header.size)?;
+                    let bytes = self.metadata(header.size, &mut extended.length)?;
                     let records = extended.records.get_or_insert_with(|| self.globals.clone());
                     pax::parse(&bytes, records, &mut extended.map)?;
                 }
                 b'g' => {
-                    let bytes = self.metadata(header.size)?;
+                    let bytes = self.metadata(header.size, &mut extended.length)?;
                     pax::parse(&bytes, &mut self.globals, &mut Vec::new())?;
+                    let length: usize = self.globals.iter().map(|(key, value)| key.len() + value.len()).sum();
+                    if length > MAX_GLOBALS {
+                        return Err(Problem::Text(format!(
+                            "its global headers have {length} bytes of records, which is longer than any should be"
+                        )));
+                    }
                 }
                 // The name of the volume.
                 b'V' => self.pass(header.size, 0)?,
@@ -99,7 +120,7 @@ impl<'a> Members<'a> {
     }
 
     fn member(&mut self, header: Header, block: &[u8; BLOCK], extended: Extended) -> Result<Member, Problem> {
-        let Extended { name, link, records, map } = extended;
+        let Extended { name, link, records, map, .. } = extended;
         let records = records.unwrap_or_else(|| self.globals.clone());
         let of = |key| pax::get(&records, key).map(<[u8]>::to_vec);
         let path = of("GNU.sparse.name").or(of("path")).or(name).unwrap_or(header.name);
@@ -162,7 +183,7 @@ impl<'a> Members<'a> {
             member.size = u64::try_from(number(field(block, 483, 12), "size")?).unwrap_or(u64::MAX);
             let mut map = Map::default();
             let mut more = map.add_old(block, true)?;
-            while more {
+            while more && map.len() <= self.numbers {
                 more = map.add_old(&self.block()?.ok_or_else(Problem::cut_off)?, false)?;
             }
             Some(map)
@@ -187,6 +208,8 @@ impl<'a> Members<'a> {
             let size = size.map_or_else(|| pax::number(records, "GNU.sparse.size"), |size| Ok(Some(size)))?;
             member.size = size.ok_or_else(|| Problem::new("a sparse member has no size"))?;
         }
+        let numbers = map.as_ref().map_or(0, Map::len);
+        self.numbers = self.numbers.checked_sub(numbers).ok_or_else(too_many_parts)?;
         member.kind = b'0';
         if i64::try_from(member.size.max(stored)).is_err() {
             return Err(Problem::new("a member is larger than any file can be"));
@@ -210,12 +233,18 @@ impl<'a> Members<'a> {
             if read > stored {
                 return Err(bad());
             }
+            if numbers.len() > self.numbers {
+                return Err(too_many_parts());
+            }
             for byte in self.block()?.ok_or_else(Problem::cut_off)? {
                 if wanted.is_some_and(|wanted| numbers.len() as u64 >= wanted) {
                     break;
                 }
                 if byte != b'\n' {
                     line.push(byte);
+                    if line.len() > MAX_DIGITS {
+                        return Err(bad());
+                    }
                     continue;
                 }
                 let number = pax::decimal(&line).ok_or_else(bad)?;
@@ -242,11 +271,12 @@ impl<'a> Members<'a> {
         Ok(Some(block))
     }
 
-    /// The contents of a member that describes the next one.
-    fn metadata(&mut self, size: u64) -> Result<Vec<u8>, Problem> {
-        if size > MAX_METADATA {
+    /// The contents of a member that describes the next one, `before` of which came ahead of it.
+    fn metadata(&mut self, size: u64, before: &mut u64) -> Result<Vec<u8>, Problem> {
+        *before = before.saturating_add(size);
+        if *before > MAX_METADATA {
             return Err(Problem::Text(format!(
-                "an extended header of {size} bytes is longer than any should be"
+                "extended headers of {before} bytes for one member are longer than any should be"
             )));
         }
         let mut bytes = Vec::new();
@@ -258,8 +288,8 @@ impl<'a> Members<'a> {
     }
 
     /// The same, up to a NUL.
-    fn text(&mut self, size: u64) -> Result<Vec<u8>, Problem> {
-        let mut text = self.metadata(size)?;
+    fn text(&mut self, size: u64, before: &mut u64) -> Result<Vec<u8>, Problem> {
+        let mut text = self.metadata(size, before)?;
         if let Some(end) = text.iter().position(|byte| *byte == 0) {
             text.truncate(end);
         }
@@ -280,6 +310,10 @@ impl<'a> Members<'a> {
         self.at = self.at.saturating_add(padding);
         Ok(())
     }
+}
+
+fn too_many_parts() -> Problem {
+    Problem::Text(format!("its sparse members have more than {} parts", MAX_NUMBERS / 2))
 }
 
 /// What is wrong if there is no header where the first one has to be.

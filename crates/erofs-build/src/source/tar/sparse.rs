@@ -24,6 +24,11 @@ impl Map {
         Self { numbers }
     }
 
+    /// How many numbers it has.
+    pub(super) fn len(&self) -> usize {
+        self.numbers.len()
+    }
+
     /// The map of pax format 0.1: numbers with commas between.
     pub(super) fn from_text(text: &[u8]) -> Result<Self, Problem> {
         let numbers = text.split(|byte| *byte == b',').map(decimal).collect::<Option<_>>();
