@@ -10,32 +10,27 @@ mod header;
 mod input;
 mod members;
 mod pax;
+mod reader;
 mod sparse;
 mod stream;
 
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek};
-use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use crate::error::{Error, Result};
-use crate::source::directory::holes;
 use crate::source::paths::PathTree;
-use crate::source::{Content, ContentReader, ScanJob, Source, Sources, open_to_read};
+use crate::source::{ContentReader, ScanJob, Source, Sources, open_to_read};
 use crate::source::{Found, Layer, What};
-use crate::tree::{Key, Kind, NodeId, Regular, Segment, Tree, device_number};
+use crate::tree::{Kind, Tree, device_number};
 use acl::Acl;
 use decompress::{Compressed, MAGIC};
 use input::{InPlace, Input, Spooled};
 use members::{Member, Members};
-use sparse::Part;
+use reader::{Archive, Maps, Stamp, TarReader, stamp};
 use stream::{Failed, Stream, Watched};
-
-/// Set in the key of a sparse file, whose other bits are the number of its map; else they are the place of
-/// its bytes, which no file has so many of.
-const SPARSE: u64 = 1 << 63;
 
 /// What is wrong with an archive.
 #[derive(Debug)]
@@ -53,14 +48,6 @@ pub struct TarSource {
     path: PathBuf,
     from: Option<Stream>,
     contents: Option<Archive>,
-}
-
-/// Where the contents are.
-struct Archive {
-    file: File,
-    /// If it is read in place.
-    stamp: Option<Stamp>,
-    maps: Vec<(u64, Box<[Part]>)>,
 }
 
 impl TarSource {
@@ -118,7 +105,7 @@ impl Source for TarSource {
         let (mut input, stamp) =
             open(from, &job.options.cancel, &failed).map_err(|problem| fail(problem, 0))?;
         let mut tree = PathTree::new(&self.path);
-        let mut maps = Vec::new();
+        let mut maps = Maps::default();
         let mut members = Members::new(&mut *input);
         loop {
             job.options.check_cancelled()?;
@@ -129,12 +116,12 @@ impl Source for TarSource {
         let at = members.at;
         let file = input.finish().map_err(|problem| fail(problem, at))?;
         let layer = tree.finish(job)?;
-        self.contents = Some(Archive { file, stamp, maps });
+        self.contents = Some(Archive::new(file, stamp, maps));
         Ok(layer)
     }
 
     fn reader<'a>(&'a self, tree: &'a Tree) -> Box<dyn ContentReader + 'a> {
-        Box::new(TarReader { archive: self.contents.as_ref(), tree })
+        Box::new(TarReader::new(self.contents.as_ref(), tree))
     }
 }
 
@@ -174,20 +161,8 @@ fn open<'a>(
     })
 }
 
-/// Size and time of an archive that is read in place.
-type Stamp = (u64, i64, i64);
-
-fn stamp(known: &std::fs::Metadata) -> Stamp {
-    (known.len(), known.mtime(), known.mtime_nsec())
-}
-
 /// Puts a member into the tree.
-fn add(
-    tree: &mut PathTree<'_>,
-    job: &ScanJob<'_>,
-    mut member: Member,
-    maps: &mut Vec<(u64, Box<[Part]>)>,
-) -> Result<()> {
+fn add(tree: &mut PathTree<'_>, job: &ScanJob<'_>, mut member: Member, maps: &mut Maps) -> Result<()> {
     let name = std::mem::take(&mut member.path);
     if member.kind == b'1' {
         return tree.link(&name, &member.link);
@@ -206,7 +181,7 @@ fn add(
         b'4' => Kind::BlockDevice(device_number(member.major, member.minor, &path)?),
         b'5' => Kind::Directory { first: 0, count: 0 },
         b'6' => Kind::Fifo,
-        _ => Kind::Regular(regular(job, member.size, member.at, member.parts, maps)),
+        _ => Kind::Regular(maps.regular(job.options, member.size, member.at, member.parts)),
     };
     let found = Found {
         what: What::Node(kind),
@@ -247,97 +222,6 @@ fn take_acls(job: &ScanJob<'_>, member: &mut Member, path: &dyn Fn() -> PathBuf)
         member.xattrs.extend(value.map(|value| (bytes.to_vec(), value)));
     }
     Ok(())
-}
-
-fn regular(
-    job: &ScanJob<'_>,
-    size: u64,
-    at: u64,
-    parts: Option<Box<[Part]>>,
-    maps: &mut Vec<(u64, Box<[Part]>)>,
-) -> Regular {
-    let Some(parts) = parts else { return Regular { size, data: None, key: Key::Number(at) } };
-    let block_size = u64::from(job.options.block_size);
-    let shows_holes = job.options.holes && size > block_size;
-    let segments = parts.iter().map(|part| Segment { start: part.start, end: part.start + part.length });
-    let data = if shows_holes { holes::of_parts(segments, size, block_size) } else { None };
-    let key = Key::Number(SPARSE | maps.len() as u64);
-    maps.push((at, parts));
-    Regular { size, data, key }
-}
-
-struct TarReader<'a> {
-    archive: Option<&'a Archive>,
-    tree: &'a Tree,
-}
-
-impl ContentReader for TarReader<'_> {
-    fn open(&mut self, id: NodeId) -> Result<Box<dyn Content + '_>> {
-        let place = match (self.archive, &self.tree.node(id).kind) {
-            (Some(archive), Kind::Regular(Regular { key: Key::Number(key), .. })) => {
-                if key & SPARSE == 0 {
-                    Some((archive, *key, None))
-                } else {
-                    let map = usize::try_from(key & !SPARSE).ok().and_then(|map| archive.maps.get(map));
-                    map.map(|(at, parts)| (archive, *at, Some(&**parts)))
-                }
-            }
-            _ => None,
-        };
-        let (archive, at, parts) = place.ok_or_else(|| Error::no_such_source(self.tree, id))?;
-        Ok(Box::new(TarFile { archive, tree: self.tree, id, at, parts }))
-    }
-}
-
-struct TarFile<'a> {
-    archive: &'a Archive,
-    tree: &'a Tree,
-    id: NodeId,
-    at: u64,
-    parts: Option<&'a [Part]>,
-}
-
-impl TarFile<'_> {
-    fn read_stored(&self, buffer: &mut [u8], at: u64) -> Result<()> {
-        let path = || self.tree.path_of(self.id);
-        self.archive.file.read_exact_at(buffer, self.at.saturating_add(at)).map_err(|error| {
-            if error.kind() == io::ErrorKind::UnexpectedEof {
-                return Error::Changed { path: path(), what: "became shorter" };
-            }
-            Error::io(&path(), "read")(error)
-        })
-    }
-}
-
-impl Content for TarFile<'_> {
-    fn read(&self, mut buffer: &mut [u8], mut at: u64) -> Result<()> {
-        let Some(parts) = self.parts else { return self.read_stored(buffer, at) };
-        let mut next = parts.partition_point(|part| part.start + part.length <= at);
-        while !buffer.is_empty() {
-            let part = parts.get(next);
-            let hole = part.map_or(u64::MAX, |part| part.start.saturating_sub(at));
-            let length = if hole > 0 { hole } else { part.map_or(0, |part| part.start + part.length - at) };
-            let length = usize::try_from(length).unwrap_or(usize::MAX).min(buffer.len());
-            let (now, rest) = buffer.split_at_mut(length);
-            match part {
-                Some(part) if hole == 0 => {
-                    self.read_stored(now, part.at + (at - part.start))?;
-                    next += 1;
-                }
-                _ => now.fill(0),
-            }
-            at += length as u64;
-            buffer = rest;
-        }
-        Ok(())
-    }
-
-    fn check(&self) -> Result<()> {
-        let Some(known) = self.archive.stamp else { return Ok(()) };
-        let path = || self.tree.path_of(self.id);
-        let now = self.archive.file.metadata().map_err(|error| Error::io(&path(), "stat")(error))?;
-        if stamp(&now) == known { Ok(()) } else { Err(Error::Changed { path: path(), what: "was changed" }) }
-    }
 }
 
 impl Problem {
