@@ -64,6 +64,8 @@ fn whiteouts_can_be_kept_for_overlayfs() {
     let seen = view(layers(), &options);
     assert_eq!(seen[&b"etc/c"[..]].mode, 0o20000);
     assert_eq!(seen[&b"etc/c"[..]].content, [0; 4]);
+    // Owner and time of what says so, as container runtimes and mkfs.erofs have them.
+    assert_eq!((seen[&b"etc/c"[..]].owner, seen[&b"etc/c"[..]].mtime), ((1000, 1000), (100, 0)));
     assert_eq!(seen[&b"usr"[..]].xattrs[&b"trusted.overlay.opaque"[..]], b"y");
     assert_eq!(seen[&b"opt"[..]].xattrs[&b"trusted.overlay.opaque"[..]], b"y");
     assert!(!seen[&b"etc"[..]].xattrs.contains_key(&b"trusted.overlay.opaque"[..]));

@@ -42,7 +42,9 @@ fn interpret_listing(
     opaque: &mut Vec<ListingId>,
     path: &dyn Fn(&[u8]) -> std::path::PathBuf,
 ) -> Result<()> {
-    let mut hidden = Vec::new();
+    // A whiteout keeps owner and time of what says it: nothing that reads one looks at them, but a layer that is
+    // built anew should not differ from itself.
+    let mut hidden: Vec<Found> = Vec::new();
     let entries = std::mem::take(&mut listing.entries);
     for (mut found, child) in entries {
         if &*found.name == OPAQUE_NAME {
@@ -56,12 +58,14 @@ fn interpret_listing(
             if name.is_empty() || name == b"." || name == b".." {
                 return Err(Error::Name { path: path(&found.name), reason: "it is a whiteout of no name" });
             }
-            hidden.push(name.into());
+            let name = name.into();
+            hidden.push(whiteout(Found { name, ..found }, 0));
             continue;
         }
         let is_device = matches!(found.what, What::Node(Kind::CharDevice(0)));
         if is_device || take_overlay_words(&mut found, child, opaque, path)? {
-            hidden.push(found.name);
+            let mode = if is_device { found.mode } else { 0 };
+            hidden.push(whiteout(found, mode));
             continue;
         }
         listing.entries.push((found, child));
@@ -69,19 +73,22 @@ fn interpret_listing(
     if hidden.is_empty() {
         return Ok(());
     }
-    hidden.sort_unstable();
-    hidden.dedup();
-    for name in hidden {
-        match listing.entries.binary_search_by(|(found, _)| found.name.cmp(&name)) {
+    hidden.sort_by(|a, b| a.name.cmp(&b.name));
+    hidden.dedup_by(|next, first| next.name == first.name);
+    for whiteout in hidden {
+        match listing.entries.binary_search_by(|(found, _)| found.name.cmp(&whiteout.name)) {
             // It says that what is below is gone, and has something of its own there.
             Ok(index) => opaque.extend(listing.entries.get(index).and_then(|(_, child)| *child)),
-            Err(index) => {
-                let whiteout = Found { what: What::Whiteout, ..Found::implied(name) };
-                listing.entries.insert(index, (whiteout, None));
-            }
+            Err(index) => listing.entries.insert(index, (whiteout, None)),
         }
     }
     Ok(())
+}
+
+/// The whiteout that an entry stands for. Permissions are none, as overlayfs makes them, unless it is a device
+/// already.
+fn whiteout(said: Found, mode: u32) -> Found {
+    Found { what: What::Whiteout, mode, identity: None, xattrs: Xattrs::default(), ..said }
 }
 
 /// Takes overlayfs' own attributes from an entry; whether they make a whiteout of it.
@@ -118,11 +125,7 @@ fn take_overlay_words(
 impl Whiteouts {
     /// What becomes of a whiteout that is still there when all layers are merged.
     pub(crate) fn kept(self, whiteout: Found) -> Option<Found> {
-        (self == Self::Overlay).then_some(Found {
-            what: What::Node(Kind::CharDevice(0)),
-            mode: 0,
-            ..whiteout
-        })
+        (self == Self::Overlay).then_some(Found { what: What::Node(Kind::CharDevice(0)), ..whiteout })
     }
 
     /// What a directory has in which a whiteout is kept: without it overlayfs shows the whiteout as an entry, if
