@@ -242,17 +242,28 @@ def test_progress_is_told_in_order_and_ends_full(tree: Path, target: Path) -> No
     order = ["scan", "plan", "pack", "finish"]
     phases = [order.index(state.phase) for state in told]
     assert phases == sorted(phases)
-    assert told
+    assert told[-1].phase == "finish"
     assert all(state.bytes <= state.total_bytes for state in told if state.phase == "pack")
 
 
-def test_an_exception_from_progress_ends_the_build_and_leaves_nothing(tree: Path, target: Path) -> None:
-    def progress(_state: Any) -> None:
-        raise LookupError("enough")
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("options", [{}, {"chunk": 4096, "blob": "blob"}])
+def test_an_exception_from_progress_ends_the_build_and_leaves_nothing(
+    tree: Path, target: Path, last: bool, options: dict[str, Any]
+) -> None:
+    def progress(state: Any) -> None:
+        if state.phase == "finish" or not last:
+            raise LookupError("enough")
 
+    if "blob" in options:
+        options = {**options, "blob": target.parent / "blob"}
     with pytest.raises(LookupError, match="enough"):
-        pyerofs.build(tree, target, progress=progress)
-    assert [path.name for path in target.parent.iterdir() if path != target] == []
+        pyerofs.build(tree, target, progress=progress, **options)
+    assert list(target.parent.iterdir()) == []
+    target.write_text("old")
+    with pytest.raises(LookupError, match="enough"):
+        pyerofs.build(tree, target, progress=progress, force=True)
+    assert target.read_text() == "old"
 
 
 def test_an_exception_from_a_stream_comes_through(tree: Path) -> None:
@@ -289,7 +300,8 @@ def test_ctrl_c_leaves_nothing_behind(large: Path, target: Path, delay: float) -
         status = process.wait(timeout=30)
     if status == 0:
         pytest.skip("the build was done before the signal came")
-    assert (status, err) == (130, f"pyerofs: {target}: interrupted\n")
+    # On a busy machine the signal may come before the command knows its arguments.
+    assert (status, err) in [(130, f"pyerofs: {name}interrupted\n") for name in ("", f"{target}: ")]
     assert list(target.parent.iterdir()) == []
 
 

@@ -64,9 +64,9 @@ pub(crate) fn build_with(
     let report = build.put_the_rest(input, filled)?;
     options.check_cancelled()?;
     if let Some(blob) = &mut blob {
-        blob.finish(blob_blocks * u64::from(options.block_size))?;
+        blob.finish(blob_blocks * u64::from(options.block_size), || true)?;
     }
-    let finished = output.finish(report.bytes);
+    let finished = output.finish(report.bytes, || progress.may_appear());
     if let (Err(_), Some(blob)) = (&finished, &mut blob) {
         blob.withdraw();
     }

@@ -149,13 +149,14 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Makes the image, of `length` bytes, appear.
-    pub(crate) fn finish(&mut self, length: u64) -> Result<()> {
+    /// Makes the image, of `length` bytes, appear. A file is asked about at the last moment.
+    pub(crate) fn finish(&mut self, length: u64, may_appear: impl FnOnce() -> bool) -> Result<()> {
         let Target { file, path } = &mut self.target;
         if self.durable {
             fsync(&*file).map_err(Error::io(path, "sync"))?;
         }
         match &mut self.place {
+            Place::Named(_) if !may_appear() => Err(Error::Cancelled),
             Place::Named(named) => named.appear(file, path, self.durable),
             Place::Stream(stream) => {
                 file.rewind().map_err(Error::io(path, "read back from"))?;
@@ -286,13 +287,15 @@ mod tests {
             assert!(!names(dir.path()).contains(&"image".into()) || force);
             assert_eq!(output.hidden().unwrap().len(), 2);
             output.target().write_at(0, &[u8::from(force)]).unwrap();
-            output.finish(1).unwrap();
+            output.finish(1, || true).unwrap();
             drop(output);
             assert_eq!(names(dir.path()), ["image"]);
             assert_eq!(std::fs::read(&path).unwrap(), [u8::from(force)]);
         }
         drop(named(&path, true));
         assert_eq!(names(dir.path()), ["image"]);
+        assert!(matches!(named(&path, true).finish(0, || false), Err(Error::Cancelled)));
+        assert_eq!(std::fs::read(&path).unwrap(), [1]);
     }
 
     #[test]

@@ -25,6 +25,12 @@ pub trait Progress: Sync {
 
     /// So many bytes of contents have got their place in the image: what they take there, compressed or not.
     fn stored(&self, bytes: u64);
+
+    /// The image file is complete and durable, and is given its name next, unless the answer is no, which ends the
+    /// build as being cancelled does. Whoever may stop a build decides here for the last time.
+    fn may_appear(&self) -> bool {
+        true
+    }
 }
 
 /// Progress that nobody looks at.

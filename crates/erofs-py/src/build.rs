@@ -7,8 +7,9 @@
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
@@ -220,20 +221,24 @@ fn run<'a>(
     open: impl FnOnce() -> Result<Output<'a>, erofs_build::Error> + Send,
     callback: Option<&Py<PyAny>>,
 ) -> Result<Report, Failure> {
-    let counts = Counts::default();
-    let (done, finished) = sync_channel(1);
+    let (events, happened) = sync_channel(2);
+    let (answer, answers) = sync_channel(1);
+    let counts = Counts { asks: Some((events.clone(), Mutex::new(answers))), ..Counts::default() };
     thread::scope(|scope| {
-        let builder = scope.spawn(|| {
+        let counts = &counts;
+        let builder = scope.spawn(move || {
             let built =
-                open().and_then(|mut output| erofs_build::build(options, source, &mut output, &counts));
+                open().and_then(|mut output| erofs_build::build(options, source, &mut output, counts));
             // The receiver lives until this thread was joined.
-            let _ = done.send(());
+            let _ = events.send(Event::Done);
             built
         });
         let mut stopped: Option<PyErr> = None;
+        let mut appears = false;
         loop {
-            let waited = finished.recv_timeout(PAUSE);
-            if stopped.is_none() {
+            let waited = happened.recv_timeout(PAUSE);
+            // What comes after the answer comes too late to stop anything.
+            if stopped.is_none() && !appears {
                 let looked = Python::attach(|py| {
                     py.check_signals()?;
                     callback.map_or(Ok(()), |callback| counts.report(callback.bind(py)))
@@ -243,8 +248,13 @@ fn run<'a>(
                     stopped = Some(raised);
                 }
             }
-            if !matches!(waited, Err(RecvTimeoutError::Timeout)) {
-                break;
+            match waited {
+                Err(RecvTimeoutError::Timeout) if !builder.is_finished() => (),
+                Ok(Event::Ready) => {
+                    appears = stopped.is_none();
+                    let _ = answer.send(appears);
+                }
+                Ok(Event::Done) | Err(_) => break,
             }
         }
         let built = builder.join().map_err(|_| {
@@ -261,9 +271,18 @@ fn run<'a>(
     })
 }
 
+/// What the builder tells the calling thread.
+enum Event {
+    /// It asks whether the image may appear.
+    Ready,
+    Done,
+}
+
 /// What the builder's threads count and the calling thread shows.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Counts {
+    /// Where the calling thread is asked, and where it answers.
+    asks: Option<(SyncSender<Event>, Mutex<Receiver<bool>>)>,
     phase: AtomicU8,
     files: AtomicU64,
     total_files: AtomicU64,
@@ -299,6 +318,13 @@ impl Progress for Counts {
 
     fn stored(&self, bytes: u64) {
         self.stored.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn may_appear(&self) -> bool {
+        self.asks.as_ref().is_none_or(|(events, answers)| {
+            let answer = || answers.lock().ok()?.recv().ok();
+            events.send(Event::Ready).is_ok() && answer().unwrap_or(false)
+        })
     }
 }
 
