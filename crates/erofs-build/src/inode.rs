@@ -8,7 +8,6 @@ use zerocopy::IntoBytes;
 
 use crate::kernel::Feature;
 use crate::options::BuildOptions;
-use crate::pack::blob;
 use crate::plan::{ChunkMap, Plan, dirents, stored_chunks};
 use crate::tree::{Kind, Node, NodeId, Regular, Tree};
 use crate::zmap::{Map, Tail};
@@ -273,7 +272,7 @@ impl<'a> ChunkWriter<'a> {
     /// The next chunk is at this address, or a hole.
     fn put(&mut self, address: Option<u64>) {
         let hole = if self.format.address_48bit { NULL_ADDR_48 } else { u64::from(NULL_ADDR) };
-        let (device, block) = blob::parts(address.unwrap_or(hole));
+        let (device, block) = address_parts(address.unwrap_or(hole));
         let (startblk_lo, startblk_hi) = split_address(block);
         if self.format.indexes {
             let index = ChunkIndex {
@@ -286,6 +285,19 @@ impl<'a> ChunkWriter<'a> {
             self.out.extend_from_slice(&startblk_lo.to_le_bytes());
         }
     }
+}
+
+/// The bit from which on an address says the device.
+const DEVICE_SHIFT: u32 = 48;
+
+/// A block of a device, as one number.
+pub(crate) fn address_on(device: u16, block: u64) -> u64 {
+    u64::from(device) << DEVICE_SHIFT | block
+}
+
+/// The device and the block of an address.
+fn address_parts(address: u64) -> (u16, u64) {
+    (u16::try_from(address >> DEVICE_SHIFT).unwrap_or(u16::MAX), address & ((1 << DEVICE_SHIFT) - 1))
 }
 
 /// The low 32 and the high 16 bits of a block address; the plan keeps addresses within 48.

@@ -16,24 +16,11 @@ use sha2::{Digest, Sha256};
 use super::known::Known;
 use super::writer::{BUFFER, Buffers};
 use crate::error::{Error, Result};
-use crate::inode::split_address;
+use crate::inode::{address_on, split_address};
 use crate::options::MAX_CHUNK;
 
 const MAGIC: &[u8; 16] = b"pyerofs chunks 1";
 const FOOTER: usize = 64;
-
-/// The bit from which on an address says the device.
-const DEVICE_SHIFT: u32 = 48;
-
-/// A block of a device, as one number.
-pub(super) fn address(device: u16, block: u64) -> u64 {
-    u64::from(device) << DEVICE_SHIFT | block
-}
-
-/// The device and the block of an address.
-pub(crate) fn parts(address: u64) -> (u16, u64) {
-    (u16::try_from(address >> DEVICE_SHIFT).unwrap_or(u16::MAX), address & ((1 << DEVICE_SHIFT) - 1))
-}
 
 /// What the device table says of a blob.
 #[derive(Debug, Clone)]
@@ -147,7 +134,7 @@ pub(super) fn reuse(path: &Path, device: u16, block_size: u64, known: &Known) ->
         hash.update(&bytes);
         let key = known.chunk_key(bytes.get(..length as usize).unwrap_or_default());
         if known.plain(key, 1).is_none() {
-            known.add_plain(key, address(device, place / block_size), room / block_size);
+            known.add_plain(key, address_on(device, place / block_size), room / block_size);
         }
         place += room;
     }

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use sha2::{Digest, Sha256};
 
-use super::blob::{self, Blob, Device};
+use super::blob::{Blob, Device};
 use super::chunks::Chunk;
 use super::content::Gathered;
 use super::known::Known;
@@ -21,7 +21,7 @@ use super::work::{Item, Made, MadeOf, Stored, Task};
 use super::writer::Buffers;
 use super::{Job, Packed};
 use crate::error::{Error, Result};
-use crate::inode::Shape;
+use crate::inode::{Shape, address_on};
 use crate::zmap::Extent;
 
 /// The image as far as it has addresses.
@@ -56,7 +56,7 @@ pub(super) struct Committer<'a> {
     hash: Option<Sha256>,
 }
 
-/// What is known of a file of which not all parts are there.
+/// What is known of a file so far: of a large one, whose parts come one by one, while not all are there.
 #[derive(Debug, Default)]
 struct Large {
     /// Where the image ended before it.
@@ -309,7 +309,7 @@ impl<'a> Committer<'a> {
             blob.note(chunk.length);
             blob.device
         });
-        let place = blob::address(device, placing.next / self.block_size());
+        let place = address_on(device, placing.next / self.block_size());
         placing.keep(&chunk.bytes);
         known.add_plain(chunk.key, place, chunk.length.div_ceil(self.block_size()));
         Ok(place)

@@ -103,7 +103,7 @@ impl Methods {
         (gains || file.size > self.unit).then_some(number)
     }
 
-    /// Whether LZ4 in clusters of a block is all there is, which needs no records.
+    /// Whether there is anything but LZ4 in clusters of a block, which alone needs no records.
     pub(crate) fn needs_records(&self, block_size: u32, is_dense: bool) -> bool {
         self.all.iter().any(|how| how.needs_record(block_size, is_dense))
     }

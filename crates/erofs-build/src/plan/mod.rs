@@ -5,9 +5,9 @@
 //! | superblock, prefixes, root | directories with their entries | shared xattrs | contents | inodes |
 //! ```
 //! Directories come first and close together, since every path leads through them and a search by name reads
-//! nothing else; how large they are follows from names alone. Contents follow in the order of the tree. The
-//! other inodes come last, when everything that they say is known, again in the order of the tree and close
-//! together, so that whoever asks for attributes reads forward and little.
+//! nothing else; how large they are follows from names alone. Contents follow in the order that the options
+//! ask for. The other inodes come last, when everything that they say is known, in the order of the tree and
+//! close together, so that whoever asks for attributes reads forward and little.
 
 mod alloc;
 mod batches;
