@@ -22,7 +22,6 @@ LAYERS = [
     "erofs-codec",
     "erofs-encode",
     "erofs-image",
-    "erofs-check",
     "erofs-build",
     "erofs-extract",
     "erofs-diff",
