@@ -277,20 +277,12 @@ def build(
         return of_preset.get(name, otherwise) if given is None else given
 
     of_preset = _preset(preset)
-    how = chosen("compress", compress)
-    how = _as_compression(how)
+    how = _as_compression(chosen("compress", compress))
     size = chosen("cluster", cluster)
     others = [(pattern, _as_compression(other)) for pattern, other in rules]
     if how is None and not any(other for _pattern, other in others):
         # What shapes compression only is a mistake without it, unless it is a preset's.
-        for name, given in (
-            ("cluster", cluster),
-            ("fragments", fragments),
-            ("tail_packing", tail_packing),
-            ("metabox", metabox),
-        ):
-            if given:
-                raise ValueError(f"{name} says something about compression, but compress names no algorithm")
+        _refuse(cluster=cluster, fragments=fragments, tail_packing=tail_packing, metabox=metabox)
     xattrs = chosen("xattrs", xattrs, "default")
     fingerprint = chosen("fingerprint", fingerprint, True)
     if source_date_epoch is None:
@@ -366,10 +358,24 @@ def build(
         force=force,
         progress=None if progress is None else lambda *state: progress(BuildProgress(*state)),
     )
+    return _report(made)
+
+
+def _report(made: Mapping[str, Any]) -> BuildReport:
+    """What the core says of the image, in Python's words."""
+    from uuid import UUID
+
     facts: dict[str, Any] = {**made, "uuid": UUID(bytes=made["uuid"])}
     facts["features"] = tuple(NeededFeature(*feature) for feature in made["features"])
     facts["skipped"] = tuple(Skipped(*entry) for entry in made["skipped"])
     return BuildReport(**facts)
+
+
+def _refuse(**of_compression: object) -> None:
+    """Refuse what was given and means nothing without compression."""
+    for name, given in of_compression.items():
+        if given:
+            raise ValueError(f"{name} says something about compression, but compress names no algorithm")
 
 
 def _preset(name: str | None) -> Mapping[str, Any]:
