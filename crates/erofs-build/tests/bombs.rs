@@ -4,7 +4,7 @@ mod common;
 
 use std::io::{self, Cursor, Read};
 
-use common::archives::{build_from, file, header, member, pax, sealed};
+use common::archives::{archive, build_from, file, header, member, pax, sealed, stream};
 use erofs_build::{BuildOptions, Error, TarSource};
 
 /// The same bytes again and again.
@@ -76,4 +76,13 @@ fn maps_of_sparse_members_have_an_end() {
     more[504] = 1;
     let said = refused(&sealed(old), &more);
     assert!(said.contains("more than 4194304 parts"), "{said}");
+}
+
+#[test]
+fn directories_that_only_paths_name_have_an_end() {
+    let paths = (0..600).map(|nth| format!("{nth}/{}f", "d/".repeat(2000)));
+    let member = |path: String| [pax(b'x', &[("path", path.as_bytes())]), file("f", b"")].concat();
+    let members: Vec<_> = paths.map(member).collect();
+    let error = build_from(stream(&archive(&members)), &BuildOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("directories have no entry of their own"), "{error}");
 }

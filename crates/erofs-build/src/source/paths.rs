@@ -17,6 +17,10 @@ use crate::tree::Kind;
 /// Paths are no longer, in bytes; no system call takes longer ones (`PATH_MAX`, with its NUL).
 const MAX_PATH: usize = 4095;
 
+/// So many directories at most are made only because something lies in them: a path of a few kilobytes has two
+/// thousand, and each takes a kilobyte of memory.
+const MAX_IMPLIED: u64 = 1 << 20;
+
 type Index = usize;
 
 const ROOT: Index = 0;
@@ -45,6 +49,8 @@ pub(crate) struct PathTree<'a> {
     source: &'a Path,
     items: Vec<Item>,
     waiting: Vec<Waiting>,
+    /// Directories that were made on the way to others.
+    implied: u64,
 }
 
 impl<'a> PathTree<'a> {
@@ -53,6 +59,7 @@ impl<'a> PathTree<'a> {
             source,
             items: vec![Item::Directory(Found::implied(Box::default()), BTreeMap::new())],
             waiting: Vec::new(),
+            implied: 0,
         }
     }
 
@@ -251,6 +258,13 @@ impl<'a> PathTree<'a> {
                 Some(child) if matches!(self.items.get(child), Some(Item::Directory(..))) => child,
                 Some(_) => return self.bad_name(path, "what it lies in is no directory"),
                 None => {
+                    self.implied += 1;
+                    if self.implied > MAX_IMPLIED {
+                        return self.bad_name(
+                            path,
+                            "with it, more than a million directories have no entry of their own",
+                        );
+                    }
                     let implied = Found::implied((*name).into());
                     self.put(at, name, Item::Directory(implied, BTreeMap::new()))
                 }
