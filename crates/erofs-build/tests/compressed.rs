@@ -101,6 +101,24 @@ fn large_files_are_compressed_in_parts() {
 }
 
 #[test]
+fn compression_makes_no_file_larger() {
+    let dir = tempfile::tempdir().unwrap();
+    let noise: Vec<u8> =
+        (0..5000u64).flat_map(|nth| nth.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes()).collect();
+    for nth in 0..300 {
+        fs::write(dir.path().join(format!("{nth}")), &noise[nth..nth + 4000 + nth * 97]).unwrap();
+    }
+    let plain = check(dir.path(), &BuildOptions::default());
+    for algorithm in CompressionAlgorithm::ALL {
+        for inline in [false, true] {
+            let how = Compression { fragments: false, inline, ..Compression::new(algorithm) };
+            let compressed = check(dir.path(), &options(&how));
+            assert!(compressed <= plain, "{algorithm:?} {inline}: {compressed} and {plain}");
+        }
+    }
+}
+
+#[test]
 fn threads_do_not_change_a_compressed_image() {
     let dir = tempfile::tempdir().unwrap();
     corner_cases(dir.path());

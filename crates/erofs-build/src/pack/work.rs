@@ -17,7 +17,7 @@ use super::known::{Key, Known};
 use super::metabox::{Half, Portion};
 use super::ordered::Stages;
 use super::packed::Segment;
-use super::sections::{Compressed, Sections};
+use super::sections::{Compressed, Ending, Sections};
 use super::supply::Supply;
 use super::writer::Buffers;
 use crate::error::{Error, Result};
@@ -255,8 +255,10 @@ impl<'b> Making<'_, 'b> {
                     self.read_raw(&*open, 0..file.size)?;
                     digest = self.packer.wants_digests(true).then(|| Sha256::digest(&self.raw).into());
                     stored = self.chunks(Shape::of(options, plan, tree, id))?;
-                } else if let Some(how) = self.method(id, file, &*open)? {
-                    (stored, digest) = self.compressed_file(id, how, file, &*open)?;
+                } else if let Some(how) = self.method(id, file, &*open)?
+                    && let Some(made) = self.compressed_file(id, how, file, &*open)?
+                {
+                    (stored, digest) = made;
                 } else {
                     self.content.pad();
                     start = self.content.bytes();
@@ -308,18 +310,31 @@ impl<'b> Making<'_, 'b> {
         Ok((stored, hash.map(|hash| hash.finalize().into())))
     }
 
+    /// A file in clusters; nothing if these are no smaller than the file as it is.
     fn compressed_file(
         &mut self,
         id: NodeId,
         how: usize,
         file: &Regular,
         open: &dyn source::Content,
-    ) -> Result<(Stored, Option<[u8; 32]>)> {
+    ) -> Result<Option<(Stored, Option<[u8; 32]>)>> {
         self.read_raw(open, 0..file.size)?;
         let digest = self.packer.wants_digests(true).then(|| Sha256::digest(&self.raw).into());
         let old = self.packer.old(digest.as_ref(), file.size, how)?;
+        let (start, tails) = (self.content.bytes(), self.sections.tails.len());
         let stored = self.compress(id, how, file, 0, old)?;
-        Ok((stored, digest))
+        // What equal contents and fragments take is known when they are committed only.
+        let Job { options, plan, tree, .. } = self.packer.job;
+        let has_all = self.packer.known.is_none()
+            && matches!(&stored, Stored::Compressed(made) if !matches!(made.ending, Ending::Fragment(_)));
+        let taken = self.content.bytes() - start + (self.sections.tails.len() - tails) as u64;
+        let plain = Shape::of(options, plan, tree, id);
+        if has_all && taken >= plain.blocks * u64::from(options.block_size) + u64::from(plain.tail) {
+            self.content.rewind(start);
+            self.sections.tails.truncate(tails);
+            return Ok(None);
+        }
+        Ok(Some((stored, digest)))
     }
 
     /// A part of a large file, alone in its job.
