@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import gzip
 import json
 import os
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import termios
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -247,6 +249,50 @@ def test_a_build_that_a_signal_ends_leaves_nothing(
         pytest.skip("it was done before it could be interrupted")
     assert (process.returncode, told) == (status, f"pyerofs: {target}: interrupted\n")
     assert list(target.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize(("number", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+@pytest.mark.parametrize("options", [[], ["-z", "lz4"]])
+def test_a_signal_ends_a_build_into_a_pipe_that_nobody_reads(
+    slow: Path, target: Path, number: str, status: int, options: list[str]
+) -> None:
+    words = [*PROGRAM, "build", *options, str(slow), "-"]
+    environment = {**os.environ, "TMPDIR": str(target.parent)}
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        waiting = bytearray(4)
+        deadline = time.monotonic() + 60
+        while not any(waiting) and time.monotonic() < deadline:  # until the first bytes are in the pipe
+            fcntl.ioctl(process.stdout, termios.FIONREAD, waiting)
+            time.sleep(0.01)
+        time.sleep(0.2)
+        process.send_signal(signal.Signals[number])
+        try:
+            assert process.wait(timeout=10) == status
+        finally:
+            process.kill()
+        assert process.stderr is not None
+        assert process.stderr.read() == "pyerofs: -: interrupted\n"
+    assert list(target.parent.iterdir()) == []
+
+
+def test_a_stream_that_raises_ends_the_build_with_its_own_exception(slow: Path) -> None:
+    class Stream:
+        """Takes a little, and then raises."""
+
+        taken = 0
+
+        def write(self, data: bytes) -> int:
+            """Take some of the bytes."""
+            if self.taken:
+                raise ZeroDivisionError("mine")
+            self.taken += 1000
+            return min(len(data), 1000)
+
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        pyerofs.build(slow, Stream())
 
 
 def test_a_hangup_that_is_ignored_does_not_end_a_build(slow: Path, target: Path) -> None:

@@ -151,12 +151,11 @@ pub(crate) fn build<'py>(
     };
     let source = sources::open(py, src)?;
     let callback = progress.map(|callback| callback.clone().unbind());
-    let report = if let Ok(path) = image.extract::<PathBuf>() {
-        py.detach(|| run(&options, source, || Output::create(&path, force), callback.as_ref()))?
-    } else {
-        let mut stream = Stream(image.clone().unbind());
-        py.detach(|| run(&options, source, || Output::stream(&mut stream), callback.as_ref()))?
+    let to = match image.extract() {
+        Ok(path) => Destination::File { path, force },
+        Err(_) => Destination::Stream(Stream(image.clone().unbind())),
     };
+    let report = py.detach(|| run(&options, source, to, callback.as_ref()))?;
     as_dict(py, &report)
 }
 
@@ -214,21 +213,37 @@ fn policy(words: Vec<String>) -> XattrPolicy {
     }
 }
 
+/// Where the image goes.
+enum Destination {
+    File { path: PathBuf, force: bool },
+    Stream(Stream),
+}
+
 /// Builds on a thread of its own and looks after Python meanwhile.
-fn run<'a>(
+fn run(
     options: &BuildOptions,
     source: Sources,
-    open: impl FnOnce() -> Result<Output<'a>, erofs_build::Error> + Send,
+    to: Destination,
     callback: Option<&Py<PyAny>>,
 ) -> Result<Report, Failure> {
     let (events, happened) = sync_channel(2);
     let (answer, answers) = sync_channel(1);
     let counts = Counts { asks: Some((events.clone(), Mutex::new(answers))), ..Counts::default() };
+    let (mut stream, file) = match to {
+        Destination::File { path, force } => (None, Some((path, force))),
+        Destination::Stream(stream) => (Some(stream), None),
+    };
+    let (wrote, written) = sync_channel(1);
+    let mut remote = Remote { events: events.clone(), written };
     thread::scope(|scope| {
         let counts = &counts;
         let builder = scope.spawn(move || {
-            let built =
-                open().and_then(|mut output| erofs_build::build(options, source, &mut output, counts));
+            let built = match file {
+                Some((path, force)) => Output::create(path, force)
+                    .and_then(|mut output| erofs_build::build(options, source, &mut output, counts)),
+                None => Output::stream(&mut remote)
+                    .and_then(|mut output| erofs_build::build(options, source, &mut output, counts)),
+            };
             // The receiver lives until this thread was joined.
             let _ = events.send(Event::Done);
             built
@@ -254,6 +269,14 @@ fn run<'a>(
                     appears = stopped.is_none();
                     let _ = answer.send(appears);
                 }
+                Ok(Event::Write(bytes)) => {
+                    let taken = match &mut stream {
+                        Some(stream) if stopped.is_none() => stream.take(bytes.as_ref()),
+                        _ => Err(io::Error::other("interrupted")),
+                    };
+                    appears = bytes.is_none() && taken.is_ok();
+                    let _ = wrote.send(taken);
+                }
                 Ok(Event::Done) | Err(_) => break,
             }
         }
@@ -275,7 +298,34 @@ fn run<'a>(
 enum Event {
     /// It asks whether the image may appear.
     Ready,
+    /// The stream is to get these bytes, or nothing more and to be flushed.
+    Write(Option<Py<PyBytes>>),
     Done,
+}
+
+/// A stream that the calling thread writes to. Where nobody reads, a write waits, and only in the thread that
+/// runs Python's signal handlers does a signal end that.
+struct Remote {
+    events: SyncSender<Event>,
+    written: Receiver<io::Result<usize>>,
+}
+
+impl Remote {
+    fn ask(&self, bytes: Option<Py<PyBytes>>) -> io::Result<usize> {
+        let gone = || io::Error::other("interrupted");
+        self.events.send(Event::Write(bytes)).map_err(|_| gone())?;
+        self.written.recv().map_err(|_| gone())?
+    }
+}
+
+impl Write for Remote {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.ask(Some(Python::attach(|py| PyBytes::new(py, bytes).unbind())))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.ask(None).map(drop)
+    }
 }
 
 /// What the builder's threads count and the calling thread shows.
@@ -352,20 +402,30 @@ impl Counts {
 /// A Python stream as an output.
 pub(crate) struct Stream(pub(crate) Py<PyAny>);
 
+impl Stream {
+    /// Writes bytes, perhaps not all, and says how many; or flushes.
+    fn take(&mut self, bytes: Option<&Py<PyBytes>>) -> io::Result<usize> {
+        match bytes {
+            Some(bytes) => Python::attach(|py| self.put(bytes.bind(py))),
+            None => self.flush().map(|()| 0),
+        }
+    }
+
+    fn put(&self, bytes: &Bound<'_, PyBytes>) -> io::Result<usize> {
+        let length = bytes.as_bytes().len();
+        let written = self.0.bind(bytes.py()).call_method1("write", (bytes,))?;
+        // A raw stream may take less; a text stream or a broken one must not make us loop for ever.
+        let count: usize = if written.is_none() { length } else { written.extract()? };
+        if count == 0 || count > length {
+            return Err(io::Error::other(format!("write() says that it wrote {count} of {length} bytes")));
+        }
+        Ok(count)
+    }
+}
+
 impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Python::attach(|py| {
-            let written = self.0.bind(py).call_method1("write", (PyBytes::new(py, bytes),))?;
-            // A raw stream may take less; a text stream or a broken one must not make us loop for ever.
-            let count: usize = if written.is_none() { bytes.len() } else { written.extract()? };
-            if count == 0 || count > bytes.len() {
-                return Err(io::Error::other(format!(
-                    "write() says that it wrote {count} of {} bytes",
-                    bytes.len()
-                )));
-            }
-            Ok(count)
-        })
+        Python::attach(|py| self.put(&PyBytes::new(py, bytes)))
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import ExitStack, suppress
+from io import UnsupportedOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -254,7 +255,7 @@ def command(
         with ended_by_signals(), ExitStack() as images:
             report = build(
                 _images_opened(src, devices, limits, images) if devices or limits else src,
-                sys.stdout.buffer if to_stream else image,
+                _standard_output() if to_stream else image,
                 progress=progress,
                 **_keywords(dict(options)),
             )
@@ -279,6 +280,24 @@ def command(
         lines = _lines(image, report, verbose) + (_explained(report) if explain else [])
         (out or sys.stdout).write("".join(f"{line}\n" for line in lines))
     return ERROR if report.skipped else OK
+
+
+class _Descriptor:
+    """A descriptor to write to, without a buffer of which a rest would be left when a signal ends a write."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def write(self, data: bytes) -> int:
+        """Write some of the bytes and say how many."""
+        return os.write(self._number, data)
+
+
+def _standard_output() -> Any:
+    try:
+        return _Descriptor(sys.stdout.fileno())
+    except UnsupportedOperation:  # somebody else catches what is printed
+        return sys.stdout.buffer
 
 
 def _sources_and_image(names: tuple[str, ...], output: str | None) -> tuple[tuple[str, ...], str]:
