@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import pyerofs
+from judges import as_tree, assert_same, kernel_mount, of_directory
 from pyerofs.cli import app
 from pyerofs.errors import UnsupportedFeature
 
@@ -88,6 +89,24 @@ def test_a_blob_serves_later_images_and_never_changes(tree: Path, target: Path) 
     # What is new may go into the image itself.
     pyerofs.build(tree / "1.1", later, chunk=4096, reuse=[first], force=True)
     check(later, tree / "1.1", first)
+
+
+@pytest.mark.usefixtures("kernel_erofs")
+def test_an_image_with_its_blobs_behind_it_is_mounted_alone(tree: Path, target: Path, tmp_path: Path) -> None:
+    first, second = target.parent / "first", target.parent / "second"
+    pyerofs.build(tree / "1.0", target, chunk=4096, blob=first)
+    pyerofs.build(tree / "1.1", target, chunk=4096, reuse=[first], blob=second, force=True)
+    whole = target.parent / "whole.erofs"
+    whole.write_bytes(target.read_bytes() + first.read_bytes() + second.read_bytes())
+    check(whole, tree / "1.1")
+    with kernel_mount(whole, tmp_path / "mnt") as mounted:
+        assert_same(as_tree(of_directory(tree / "1.1")), as_tree(of_directory(mounted)), "Linux")
+    # Without them nothing is taken for their data.
+    with (
+        kernel_mount(target, tmp_path / "mnt") as mounted,
+        pytest.raises(OSError, match="output error"),
+    ):
+        (mounted / "lib/noise").read_bytes()
 
 
 def test_contents_follow_one_another_as_it_is_said(tree: Path, target: Path) -> None:

@@ -34,7 +34,12 @@ pub(crate) fn write(
     put(head, plan.table_at, &table);
     let record = record::text(options, plan);
     put(head, 0, record.as_bytes());
-    let slots: Vec<u8> = packed.devices.iter().flat_map(|device| device.slot().as_bytes().to_vec()).collect();
+    let mut slots = Vec::new();
+    let mut before = packed.blocks;
+    for device in &packed.devices {
+        slots.extend_from_slice(device.slot(before, plan.wide).as_bytes());
+        before += device.blocks;
+    }
     put(head, plan.devices_at, &slots);
     let mut superblock = superblock(options, plan, tree, packed);
     let tables = [table, slots, record.into_bytes()].concat();

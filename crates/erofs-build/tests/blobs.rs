@@ -27,6 +27,11 @@ fn check(source: &Path, image: &Path, options: &BuildOptions) -> Report {
         Image::open(open(image), OpenOptions { devices: devices.collect(), ..OpenOptions::default() })
             .unwrap();
     assert!(view_image(&opened) == view_dir(source));
+    // An image with its blobs behind it needs no devices.
+    let files = [image].into_iter().chain(options.reuse.iter().chain(&options.blob).map(PathBuf::as_path));
+    let whole: Vec<u8> = files.flat_map(|path| fs::read(path).unwrap()).collect();
+    let opened = Image::open(Arc::new(MemorySource::new(whole)), OpenOptions::default()).unwrap();
+    assert!(view_image(&opened) == view_dir(source));
     report
 }
 

@@ -327,8 +327,7 @@ impl Image {
     }
 
     fn spot(&self, device_id: u16, position: u64, nid: u64) -> Result<Spot> {
-        let (index, position) =
-            device::locate(self.superblock(), self.is_flatdev(), device_id, position, nid)?;
+        let (index, position) = device::locate(self.superblock(), self.devices(), device_id, position, nid)?;
         Ok(Spot::Blob { index, position })
     }
 }

@@ -24,30 +24,53 @@ impl Device {
     }
 }
 
+/// Where the devices of the device table are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Devices {
+    /// Each in a blob of its own.
+    Given,
+    /// All in the primary, at their places in the unified address space.
+    Appended,
+    /// The primary ends before them.
+    Missing,
+}
+
+impl Devices {
+    /// Looks for devices that are not given behind the primary's own blocks.
+    pub(crate) fn find(sb: &SuperBlock, primary: &Blob) -> Self {
+        let last = sb.devices.iter().filter(|device| device.blocks > 0).map(|device| device.uniaddr).max();
+        let start = last.and_then(|last| last.checked_mul(sb.block_size().into()));
+        let there = start.and_then(|start| start.checked_add(primary.base));
+        match there.map(|there| primary.source.read_at(there, &mut [0])) {
+            Some(Ok(1..)) => Self::Appended,
+            _ => Self::Missing,
+        }
+    }
+}
+
 /// Finds the blob and the byte position in it (from its block 0 on) of `position`, a byte position
-/// on device `device_id`. Without blobs for the devices (`flatdev`) they lie concatenated in the
-/// primary, if the device table says where.
+/// on device `device_id`.
 pub(crate) fn locate(
     sb: &SuperBlock,
-    flatdev: bool,
+    devices: Devices,
     device_id: u16,
     position: u64,
     nid: u64,
 ) -> Result<(usize, u64)> {
     let device_id = device_id & device_id_mask(sb.extra_devices);
     if device_id == 0 {
-        return Ok(locate_unified(sb, flatdev, position));
+        return Ok(locate_unified(sb, devices, position));
     }
     let index = usize::from(device_id);
     let Some(device) = sb.devices.get(index - 1) else {
         return Err(Error::corrupt(Where::nid(nid), Corruption::NoSuchDevice { found: device_id }));
     };
-    if !flatdev {
+    if devices == Devices::Given {
         return Ok((index, position));
     }
-    // It is not in the unified address space. Linux reads from the primary's beginning then, which holds
-    // the metadata.
-    if device.uniaddr == 0 {
+    // A device may not be in the unified address space. Linux reads from the primary's beginning then, which
+    // holds the metadata.
+    if devices == Devices::Missing || device.uniaddr == 0 {
         return Err(Error::Devices { given: 0, expected: sb.devices.len() });
     }
     let start = device.uniaddr.checked_mul(u64::from(sb.block_size()));
@@ -55,8 +78,8 @@ pub(crate) fn locate(
     position.map(|position| (0, position)).ok_or_else(|| overflow(nid))
 }
 
-fn locate_unified(sb: &SuperBlock, flatdev: bool, position: u64) -> (usize, u64) {
-    if !flatdev {
+fn locate_unified(sb: &SuperBlock, devices: Devices, position: u64) -> (usize, u64) {
+    if devices == Devices::Given {
         let block = position >> sb.block_bits;
         for (index, device) in sb.devices.iter().enumerate().filter(|(_, device)| device.uniaddr != 0) {
             if let Some(relative) = block.checked_sub(device.uniaddr)

@@ -10,7 +10,7 @@ use erofs_format::device::DeviceSlot;
 
 use crate::cache::{Bytes, Cache, UnitKey};
 use crate::clusters::Clusters;
-use crate::device::{Blob, overflow};
+use crate::device::{Blob, Devices, overflow};
 use crate::encoded::Work;
 use crate::error::{Corruption, Error, Feature, Result, Where};
 use crate::inode::{DataStart, Inode};
@@ -50,7 +50,7 @@ pub struct OpenOptions {
 pub struct Image {
     sb: SuperBlock,
     blobs: Vec<Blob>,
-    flatdev: bool,
+    devices: Devices,
     limits: Limits,
     profile: Profile,
     cache: Cache,
@@ -79,8 +79,8 @@ impl Image {
         let OpenOptions { devices, offset, limits, profile } = options;
         let primary = Blob { source, base: offset };
         let sb = SuperBlock::read(profile, &mut |position, buf| primary.read_exact(0, position, buf))?;
-        let flatdev = devices.is_empty() && sb.extra_devices != 0;
-        if !flatdev && devices.len() != usize::from(sb.extra_devices) {
+        let is_given = devices.len() == usize::from(sb.extra_devices);
+        if !is_given && !devices.is_empty() {
             return Err(Error::Devices { given: devices.len(), expected: usize::from(sb.extra_devices) });
         }
         let mut blobs = vec![primary];
@@ -89,7 +89,7 @@ impl Image {
         let mut image = Self {
             sb,
             blobs,
-            flatdev,
+            devices: Devices::Given,
             limits,
             profile,
             cache: Cache::new(limits.cache_bytes, unit_size),
@@ -103,6 +103,9 @@ impl Image {
             id: IDS.fetch_add(1, Ordering::Relaxed),
         };
         image.sb.devices = image.read_device_table()?;
+        if let (false, Some(primary)) = (is_given, image.blobs.first()) {
+            image.devices = Devices::find(&image.sb, primary);
+        }
         image.metabox = image.sb.metabox_nid.map(|nid| image.inode(nid)).transpose()?;
         image.prefixes = PrefixTable::read(&image)?;
         let root = image.inode(image.sb.root_nid)?;
@@ -158,8 +161,8 @@ impl Image {
         self.blobs.first().map_or(0, |primary| primary.base)
     }
 
-    pub(crate) fn is_flatdev(&self) -> bool {
-        self.flatdev
+    pub(crate) fn devices(&self) -> Devices {
+        self.devices
     }
 
     pub(crate) fn metabox(&self) -> Option<Inode> {

@@ -40,9 +40,21 @@ impl Device {
         Self { tag, blocks }
     }
 
-    pub(crate) fn slot(&self) -> DeviceSlot {
-        let (low, high) = split_address(self.blocks);
-        DeviceSlot { tag: self.tag, blocks_lo: low.into(), blocks_hi: high.into(), ..DeviceSlot::default() }
+    /// The slot of a device with `before` blocks of the image and of other devices in front of it. That is its
+    /// place among the blocks of all: an image with its blobs behind it is mounted without naming them, and one
+    /// without them has no data, where Linux would take that from the beginning of the image.
+    pub(crate) fn slot(&self, before: u64, is_wide: bool) -> DeviceSlot {
+        let (blocks_lo, blocks_hi) = split_address(self.blocks);
+        let is_there = is_wide || u32::try_from(before).is_ok();
+        let (uniaddr_lo, uniaddr_hi) = if is_there { split_address(before) } else { (0, 0) };
+        DeviceSlot {
+            tag: self.tag,
+            blocks_lo: blocks_lo.into(),
+            blocks_hi: blocks_hi.into(),
+            uniaddr_lo: uniaddr_lo.into(),
+            uniaddr_hi: uniaddr_hi.into(),
+            ..DeviceSlot::default()
+        }
     }
 }
 

@@ -214,7 +214,7 @@ impl Context<'_> {
             return Err(self.corrupt(la, MapCorruption::BeyondAddresses { position }));
         }
         let image = self.image;
-        let found = device::locate(image.superblock(), image.is_flatdev(), 0, position, self.nid);
+        let found = device::locate(image.superblock(), image.devices(), 0, position, self.nid);
         let (index, position) = found?;
         Ok(ZAt::Blob { index, position })
     }
