@@ -103,6 +103,9 @@ def test_paths_over_4096_bytes_are_built(tmp_path: Path, target: Path) -> None:
             (entry,) = entry.iterdir()
             depth += 1
         assert (depth, entry.name) == (31, "bottom")
+    again = target.with_name("again.erofs")
+    pyerofs.build(target, again, compress="lz4")
+    assert again.read_bytes() == target.read_bytes()
 
 
 def test_an_xattr_over_64_kib_is_refused_by_name(memory_path: Path, target: Path) -> None:

@@ -117,6 +117,40 @@ fn an_image_is_built_anew_from_an_image_with_other_options() {
 }
 
 #[test]
+fn an_image_with_paths_over_4096_bytes_is_built_anew_from_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let tree = dir.path().join("tree");
+    fs::create_dir(&tree).unwrap();
+    // No system call takes the whole path: one directory at a time is moved below another.
+    let name = "d".repeat(250);
+    let inner = dir.path().join("inner");
+    for depth in 0..40 {
+        let outer = dir.path().join("outer");
+        fs::create_dir(&outer).unwrap();
+        if depth == 0 {
+            fs::write(outer.join("first"), "of two names").unwrap();
+            fs::hard_link(outer.join("first"), outer.join("second")).unwrap();
+            fs::write(outer.join("left out"), "by a pattern").unwrap();
+        } else {
+            fs::rename(&inner, outer.join(&name)).unwrap();
+        }
+        fs::rename(&outer, &inner).unwrap();
+    }
+    fs::rename(&inner, tree.join(&name)).unwrap();
+    let excludes = vec![format!("/{}/left out", vec![name.as_str(); 40].join("/"))];
+    for options in [BuildOptions::default(), BuildOptions { excludes, ..BuildOptions::default() }] {
+        let expected = built(&tree, &options).0;
+        let path = dir.path().join("deep.erofs");
+        fs::write(&path, built(&tree, &BuildOptions::default()).0).unwrap();
+        assert!(build_from(Sources::open(&path).unwrap(), &options).unwrap() == expected);
+        let image = open(&expected);
+        let root = image.inode(image.root_nid()).unwrap();
+        let names = image.walk(&root).filter(|step| step.as_ref().unwrap().path.len() > 10_000).count();
+        assert_eq!(names, if options.excludes.is_empty() { 4 } else { 3 });
+    }
+}
+
+#[test]
 fn a_damaged_image_is_named_by_path() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("bad.erofs");

@@ -9,7 +9,7 @@ use erofs_image::{DataLayout, FileSource, FileType, Image, Inode, OpenOptions, P
 
 use crate::error::{Error, Result};
 use crate::source::directory::holes;
-use crate::source::paths::PathTree;
+use crate::source::paths::{Index, PathTree};
 use crate::source::{Content, ContentReader, ScanJob, Source, Sources, open_to_read};
 use crate::source::{Found, Layer, What};
 use crate::tree::{Key, Kind, NodeId, Regular, Segment, Tree};
@@ -49,13 +49,11 @@ impl ImageSource {
         tree: &mut PathTree<'_>,
         job: &ScanJob<'_>,
         (at, inode): (&[u8], &Inode),
-        names: &mut HashMap<u64, Vec<u8>>,
+        names: &mut HashMap<u64, Index>,
     ) -> Result<()> {
-        if inode.nlink > 1 && !inode.is_dir() {
-            if let Some(first) = names.get(&inode.nid) {
-                return tree.link(at, first);
-            }
-            names.insert(inode.nid, at.to_vec());
+        let is_named_again = inode.nlink > 1 && !inode.is_dir();
+        if is_named_again && let Some(first) = names.get(&inode.nid) {
+            return tree.name_again(at, *first);
         }
         let path = || tree.message_path(at);
         let fail = |source| Error::Image { path: path(), source };
@@ -87,7 +85,11 @@ impl ImageSource {
             xattrs_left_out,
             ..Found::implied(Box::default())
         };
-        tree.add(at, found)
+        let index = tree.add(at, found)?;
+        if is_named_again {
+            names.insert(inode.nid, index);
+        }
+        Ok(())
     }
 
     fn regular(&self, job: &ScanJob<'_>, inode: &Inode) -> erofs_image::Result<Regular> {
@@ -128,7 +130,7 @@ impl Source for ImageSource {
     }
 
     fn scan(&mut self, job: &ScanJob<'_>) -> Result<Layer> {
-        let mut tree = PathTree::new(&self.path);
+        let mut tree = PathTree::of_any_depth(&self.path);
         let mut names = HashMap::new();
         let fail = |source| Error::Image { path: self.path.clone(), source };
         let root = self.image.inode(self.image.root_nid()).map_err(fail)?;

@@ -14,14 +14,15 @@ use crate::source::ScanJob;
 use crate::source::{Found, Layer, Listing, TOP, What};
 use crate::tree::Kind;
 
-/// Paths are no longer, in bytes; no system call takes longer ones (`PATH_MAX`, with its NUL).
+/// Paths that somebody wrote down, and targets of symlinks, are no longer, in bytes; no system call takes longer
+/// ones (`PATH_MAX`, with its NUL). A few bytes of an archive can name a path for a million hard links.
 const MAX_PATH: usize = 4095;
 
 /// So many directories at most are made only because something lies in them: a path of a few kilobytes has two
 /// thousand, and each takes a kilobyte of memory.
 const MAX_IMPLIED: u64 = 1 << 20;
 
-type Index = usize;
+pub(crate) type Index = usize;
 
 const ROOT: Index = 0;
 
@@ -42,6 +43,28 @@ struct Waiting {
     path: Box<[u8]>,
 }
 
+/// Where directories are: the number of the one that each lies in, and its name. Of a million that lie deep, whole
+/// paths would be too much to keep.
+struct Ways(Vec<(usize, Box<[u8]>)>);
+
+impl Ways {
+    fn add(&mut self, above: usize, name: &[u8]) -> usize {
+        self.0.push((above, name.into()));
+        self.0.len() - 1
+    }
+
+    fn path(&self, mut at: usize) -> PathBuf {
+        let mut names = Vec::new();
+        while at != 0
+            && let Some((above, name)) = self.0.get(at)
+        {
+            names.push(OsStr::from_bytes(name));
+            at = *above;
+        }
+        names.iter().rev().collect()
+    }
+}
+
 /// Takes entries and becomes a layer.
 #[derive(Debug)]
 pub(crate) struct PathTree<'a> {
@@ -51,6 +74,8 @@ pub(crate) struct PathTree<'a> {
     waiting: Vec<Waiting>,
     /// Directories that were made on the way to others.
     implied: u64,
+    /// Bytes that a path may have.
+    longest: usize,
 }
 
 impl<'a> PathTree<'a> {
@@ -60,7 +85,13 @@ impl<'a> PathTree<'a> {
             items: vec![Item::Directory(Found::implied(Box::default()), BTreeMap::new())],
             waiting: Vec::new(),
             implied: 0,
+            longest: MAX_PATH,
         }
+    }
+
+    /// For paths of any length: whoever adds entries has bounds of its own on how deep they are.
+    pub(crate) fn of_any_depth(source: &'a Path) -> Self {
+        Self { longest: usize::MAX, ..Self::new(source) }
     }
 
     /// The path of an entry in messages.
@@ -69,8 +100,8 @@ impl<'a> PathTree<'a> {
         self.source.join(OsStr::from_bytes(path.get(start..).unwrap_or_default()))
     }
 
-    /// Adds an entry; its name is set here.
-    pub(crate) fn add(&mut self, path: &[u8], mut found: Found) -> Result<()> {
+    /// Adds an entry; its name is set here. The index is for [`PathTree::name_again`].
+    pub(crate) fn add(&mut self, path: &[u8], mut found: Found) -> Result<Index> {
         let names = self.split(path)?;
         let Some((name, above)) = names.split_last() else {
             if !found.what.is_dir() {
@@ -79,7 +110,7 @@ impl<'a> PathTree<'a> {
             if let Some(Item::Directory(root, _)) = self.items.first_mut() {
                 *root = found;
             }
-            return Ok(());
+            return Ok(ROOT);
         };
         if let What::Node(Kind::Symlink(target)) = &found.what {
             self.check_target(path, target)?;
@@ -88,14 +119,25 @@ impl<'a> PathTree<'a> {
         let dir = self.directory(path, above)?;
         let old = self.child(dir, name);
         let is_dir = found.what.is_dir();
-        if let Some(Item::Directory(known, _)) = old.and_then(|old| self.items.get_mut(old))
+        if let Some(old) = old
+            && let Some(Item::Directory(known, _)) = self.items.get_mut(old)
             && is_dir
         {
             *known = found;
-            return Ok(());
+            return Ok(old);
         }
         let item = if is_dir { Item::Directory(found, BTreeMap::new()) } else { Item::File(found) };
-        self.put(dir, name, item);
+        Ok(self.put(dir, name, item))
+    }
+
+    /// Adds another name for a file that was added.
+    pub(crate) fn name_again(&mut self, path: &[u8], file: Index) -> Result<()> {
+        let names = self.split(path)?;
+        let Some((name, above)) = names.split_last() else {
+            return self.bad_name(path, "it means the root, which has to be a directory");
+        };
+        let dir = self.directory(path, above)?;
+        self.name(dir, name, file);
         Ok(())
     }
 
@@ -137,9 +179,10 @@ impl<'a> PathTree<'a> {
             }
         }
         let mut layer = Layer { root: Found::implied(Box::default()), listings: HashMap::new(), excluded: 0 };
-        let mut directories = VecDeque::from([(ROOT, TOP, PathBuf::new())]);
+        let mut directories = VecDeque::from([(ROOT, TOP, 0)]);
+        let mut ways = Ways(vec![(0, Box::default())]);
         let mut last = TOP;
-        while let Some((index, id, path)) = directories.pop_front() {
+        while let Some((index, id, way)) = directories.pop_front() {
             let Some(item) = self.items.get_mut(index) else { continue };
             let Item::Directory(found, children) = item else { continue };
             if index == ROOT {
@@ -147,6 +190,7 @@ impl<'a> PathTree<'a> {
             }
             let children = std::mem::take(children);
             let mut listing = Listing::default();
+            let path = ways.path(way);
             for (name, child) in children {
                 let is_named_again = names.get(&child).is_some_and(|names| *names > 1);
                 let (mut found, is_dir) = match self.items.get_mut(child) {
@@ -159,16 +203,16 @@ impl<'a> PathTree<'a> {
                     }
                     _ => continue,
                 };
-                let below = if job.excludes.has_patterns() {
-                    let below = path.join(OsStr::from_bytes(&name));
-                    if job.excludes.excludes(&below, is_dir) {
+                let mut below = 0;
+                if job.excludes.has_patterns() {
+                    if job.excludes.excludes(&path.join(OsStr::from_bytes(&name)), is_dir) {
                         layer.excluded += 1;
                         continue;
                     }
-                    below
-                } else {
-                    PathBuf::new()
-                };
+                    if is_dir {
+                        below = ways.add(way, &name);
+                    }
+                }
                 found.name = name;
                 found.identity = is_named_again.then_some((0, child as u64));
                 let mut number = None;
@@ -234,13 +278,12 @@ impl<'a> PathTree<'a> {
     }
 
     fn split<'p>(&self, path: &'p [u8]) -> Result<Vec<&'p [u8]>> {
-        if path.len() > MAX_PATH {
-            return Err(Error::TooLarge {
-                path: self.message_path(path.get(..64).unwrap_or_default()),
-                what: "length of a path",
-                found: path.len() as u64,
-                limit: MAX_PATH as u64,
-            });
+        if path.len() > self.longest {
+            let start = path.get(..64).unwrap_or_default();
+            return self.bad_name(
+                start,
+                "it begins a path of more than 4095 bytes, which archives and lists may not have",
+            );
         }
         let names: Vec<_> =
             path.split(|byte| *byte == b'/').filter(|name| !name.is_empty() && *name != b".").collect();

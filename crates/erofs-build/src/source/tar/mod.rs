@@ -193,7 +193,7 @@ fn add(tree: &mut PathTree<'_>, job: &ScanJob<'_>, mut member: Member, maps: &mu
         xattrs_left_out,
         ..Found::implied(Box::default())
     };
-    tree.add(&name, found)
+    tree.add(&name, found).map(drop)
 }
 
 /// Takes the ACLs that the archive has as text into the xattrs, unless it has them as xattrs too, and into the
