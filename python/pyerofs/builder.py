@@ -267,7 +267,7 @@ def build(
         UnsupportedFeature: the format, or ``target_kernel``, can't hold what the tree has.
         SourceError: the tree changed while it was read, loops, or has names that no directory may hold.
         OSError: reading or writing failed; ``filename`` says where.
-        KeyboardInterrupt: Ctrl-C.
+        KeyboardInterrupt: Ctrl-C. If it came at the very end ``image`` is there, and whole; else it is not.
     """
     from uuid import UUID
 
