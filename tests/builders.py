@@ -186,6 +186,7 @@ ALGORITHMS = ("lz4", "lz4hc", "lzma", "deflate", "zstd")
 COMPRESSED = [
     compressed("zstd", "zstd"),
     compressed("zstd-alone", "zstd,level=19", cluster=4096, fragments=False),
+    compressed("zstd-all-fragments", "zstd", fragments="all", dedupe=False),
     compressed("lz4", "lz4", tail_packing=True),
     compressed("lz4-blocks", "lz4", block=1024, cluster=1024, fragments=False),
     compressed("lzma", "lzma", cluster=1 << 20),
@@ -200,6 +201,7 @@ COMPRESSED = [
 SHARED = [
     Ours("equal-files", {"dedupe": True}),
     compressed("equal-fragments", "zstd", dedupe=True, order="similar"),
+    compressed("equal-whole-fragments", "lzma", fragments="all", dedupe=True),
     compressed("equal-inline", "deflate", cluster=32768, tail_packing=True, dedupe=True),
     compressed("equal-alone", "lz4", cluster=4096, fragments=False, dedupe=True),
     compressed("equal-extents", "zstd", fragments=False, target_kernel="6.15", dedupe=True),

@@ -25,6 +25,7 @@ LEVELS: dict[str, list[int | None]] = {
 ENDS: list[dict[str, Any]] = [
     {},
     {"fragments": True},
+    {"fragments": "all"},
     {"fragments": False},
     {"tail_packing": True},
     {"fragments": False, "tail_packing": True},

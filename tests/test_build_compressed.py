@@ -83,6 +83,14 @@ def test_ends_of_files_go_where_it_is_said(tree: Path, target: Path) -> None:
     assert together == size(fragments=True) < size(tail_packing=True) < size(fragments=False)
 
 
+def test_whole_files_are_fragments(tree: Path, target: Path) -> None:
+    pyerofs.build(tree, target, compress="zstd", cluster=4096, fragments="all")
+    assert algorithms(target) == set()  # All are in the packed inode.
+    with pyerofs.open(target) as image:
+        assert {piece.kind for piece in (image / "text").extents()} == {"inside"}
+        assert {piece.kind for piece in (image / "noise").extents()} == {"raw"}
+
+
 def test_a_metabox_makes_metadata_smaller_and_changes_nothing_else(tree: Path, target: Path) -> None:
     for number in range(1000):
         (tree / "small" / f"more {number}").write_bytes(b"more")
@@ -152,6 +160,8 @@ def test_what_the_target_does_not_read_is_refused_with_a_remedy(tree: Path, targ
         ({"compress": "lz4", "cluster": 512 << 10, "block_size": 1024}, "up to 262144"),
         ({"compress": "zstd", "fragments": True, "tail_packing": True}, "choose one"),
         ({"cluster": 65536}, "cluster says something about compression"),
+        ({"compress": "zstd", "fragments": "some"}, "fragments: 'some' is not True, False or 'all'"),
+        ({"compress": "zstd", "fragments": "all", "tail_packing": True}, "choose one"),
         ({"fragments": True}, "fragments says something about compression"),
         ({"metabox": 4096}, "metabox says something about compression"),
         ({"metabox": 4096, "rules": [("*.c", "lz4")]}, "metabox: is only for images that are compressed"),
@@ -207,6 +217,14 @@ def test_the_command_line_says_the_same(tree: Path, target: Path, capfd: pytest.
         assert app.run(["build", "-f", *words, str(tree), str(target)]) == 0
         assert target.read_bytes() == expected
     assert "Linux 6.10 and newer (Zstandard clusters)" in capfd.readouterr().out
+    pyerofs.build(tree, target, compress="zstd", fragments="all", force=True)
+    expected = target.read_bytes()
+    for words in (["--all-fragments"], ["--preset", "balanced", "--fragments", "--all-fragments"]):
+        assert app.run(["build", "-f", "-zzstd", *words, str(tree), str(target)]) == 0
+        assert target.read_bytes() == expected
+    command = ["build", "-f", "-zzstd", "--all-fragments", "--no-fragments", str(tree), str(target)]
+    assert app.run(command) == 2
+    assert "--all-fragments needs fragments" in capfd.readouterr().err
     pyerofs.build(tree, target, compress="zstd", metabox=16384, force=True)
     expected = target.read_bytes()
     assert app.run(["build", "-f", "--explain", "-z", "zstd", "--metabox=16k", str(tree), str(target)]) == 0

@@ -358,6 +358,7 @@ def build(
     inline_tail: int | None,
     compress: tuple[str, int | None, int | None] | None,
     fragments: bool | None,
+    all_fragments: bool,
     tail_packing: bool,
     metabox: int | None,
     rules: list[tuple[str, tuple[str, int | None, int | None] | None]],

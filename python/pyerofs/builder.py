@@ -167,7 +167,7 @@ def build(
     preset: str | None = None,
     compress: str | Compression | None = None,
     cluster: int | None = None,
-    fragments: bool | None = None,
+    fragments: bool | str | None = None,
     tail_packing: bool | None = None,
     metabox: int | None = None,
     rules: Iterable[tuple[str, str | Compression | None]] = (),
@@ -232,7 +232,7 @@ def build(
         cluster: bytes of a compressed cluster, whole blocks and at most 1 MiB; by default 64 KiB. A larger
             one saves more, and costs more time where little of a file is read.
         fragments: keep the ends of files, and small files, compressed together; the default where the target
-            kernel can (Linux 6.1).
+            kernel can (Linux 6.1). ``"all"``: files of up to 8 MiB as a whole.
         tail_packing: keep a small last cluster beside the inode instead (Linux 5.17).
         metabox: keep inodes, and what lies beside them, in a compressed file of clusters of so many bytes,
             whole blocks (Linux 6.17). Larger ones save more, and more is decoded for one inode.
@@ -283,6 +283,10 @@ def build(
     if how is None and not any(other for _pattern, other in others):
         # What shapes compression only is a mistake without it, unless it is a preset's.
         _refuse(cluster=cluster, fragments=fragments, tail_packing=tail_packing, metabox=metabox)
+    # One of the two that is asked for takes the place of a preset's other.
+    together = chosen("fragments", False if tail_packing and fragments is None else fragments)
+    if together not in (None, False, True, "all"):
+        raise ValueError(f"fragments: {together!r} is not True, False or 'all'")
     xattrs = chosen("xattrs", xattrs, "default")
     fingerprint = chosen("fingerprint", fingerprint, True)
     if source_date_epoch is None:
@@ -339,8 +343,8 @@ def build(
         holes=chosen("holes", holes, True),
         inline_tail=chosen("inline_tail", inline_tail),
         compress=_choice(how, size, cluster),
-        # One of the two that is asked for takes the place of a preset's other.
-        fragments=chosen("fragments", False if tail_packing and fragments is None else fragments),
+        fragments=None if together is None else bool(together),
+        all_fragments=together == "all",
         tail_packing=chosen(
             "tail_packing", False if fragments and tail_packing is None else tail_packing, False
         ),

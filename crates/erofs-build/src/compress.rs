@@ -26,6 +26,8 @@ pub struct Compression {
     pub cluster: u32,
     /// Keep the ends of files, and files that fill no cluster, together in the packed inode.
     pub fragments: bool,
+    /// Keep files of up to 8 MiB there as a whole; needs `fragments`.
+    pub all_fragments: bool,
     /// Keep a last cluster beside the inode if it is so small that both fit into a block.
     pub inline: bool,
     /// Let clusters be of any length and lie close together, as Linux 6.15 reads them ("encoded extents"); without
@@ -79,7 +81,15 @@ impl FromStr for CompressionAlgorithm {
 impl Compression {
     /// An algorithm at its usual level, in clusters of 64 KiB.
     pub fn new(algorithm: CompressionAlgorithm) -> Self {
-        Self { algorithm, level: None, cluster: USUAL_CLUSTER, fragments: true, inline: false, dense: None }
+        Self {
+            algorithm,
+            level: None,
+            cluster: USUAL_CLUSTER,
+            fragments: true,
+            all_fragments: false,
+            inline: false,
+            dense: None,
+        }
     }
 
     /// [`Self::new`] as far as `target` has what it needs, for an image in blocks of `block_size` bytes.
@@ -112,6 +122,9 @@ impl Compression {
         if block_size > 4096 << 2 {
             return bad("compress", format!("blocks of {block_size} bytes can't be compressed, 16384 can"));
         }
+        if self.all_fragments && !self.fragments {
+            return bad("all-fragments", "there are no fragments that files could be".into());
+        }
         if self.fragments && self.inline {
             return bad("tail-packing", "the ends of files go to fragments already: choose one".into());
         }
@@ -137,6 +150,7 @@ impl Compression {
         };
         let level = level.map(|level| format!(",level={level}")).unwrap_or_default();
         let ends = match (self.fragments, self.inline) {
+            (true, _) if self.all_fragments => ",all-fragments",
             (true, _) => ",fragments",
             (false, true) => ",tail-packing",
             (false, false) => "",

@@ -335,7 +335,13 @@ impl BuildOptions {
     /// How the metabox is compressed, if there is to be one.
     pub(crate) fn of_metabox(&self) -> Option<Compression> {
         let usual = self.compression.as_ref()?;
-        self.metabox.map(|cluster| Compression { cluster, fragments: false, inline: false, ..usual.clone() })
+        self.metabox.map(|cluster| Compression {
+            cluster,
+            fragments: false,
+            all_fragments: false,
+            inline: false,
+            ..usual.clone()
+        })
     }
 
     /// Whether clusters may be of any length. Where fragments gather the ends of files there is little left to

@@ -164,6 +164,20 @@ fn so_it_is_with_fragments_or_without_dense_or_not_and_equal_contents_shared() {
 }
 
 #[test]
+fn so_it_is_where_whole_files_are_fragments() {
+    for (algorithm, dedupe) in [
+        (CompressionAlgorithm::Lz4, false),
+        (CompressionAlgorithm::Zstd, true),
+        (CompressionAlgorithm::Lzma, true),
+    ] {
+        let compression = Some(Compression { all_fragments: true, ..how(algorithm) });
+        let options = BuildOptions { compression, dedupe, ..BuildOptions::default() };
+        let report = check(&options, 300, &[1, 8]);
+        assert!(report.taken_bytes > 0, "{algorithm:?}");
+    }
+}
+
+#[test]
 fn a_rule_decides_by_the_name_that_a_file_had() {
     let rule = |pattern: &str, level| {
         let compression = Compression { fragments: false, level, ..how(CompressionAlgorithm::Zstd) };

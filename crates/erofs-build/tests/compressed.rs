@@ -7,6 +7,7 @@ use std::num::NonZeroUsize;
 
 use common::{built, corner_cases, open, view_dir, view_image};
 use erofs_build::{BuildOptions, Compression, CompressionAlgorithm, Feature, KernelVersion};
+use erofs_image::{EncodedPlace, Inode};
 
 fn options(how: &Compression) -> BuildOptions {
     let level = matches!(how.algorithm, CompressionAlgorithm::Lzma).then_some(0);
@@ -98,6 +99,66 @@ fn large_files_are_compressed_in_parts() {
         length(true, Some(true));
         assert!(length(false, Some(true)) < length(false, None));
     }
+}
+
+#[test]
+fn whole_files_are_fragments_if_all_are_to_be() {
+    let dir = tempfile::tempdir().unwrap();
+    corner_cases(dir.path());
+    large_cases(dir.path());
+    for algorithm in CompressionAlgorithm::ALL {
+        for (dedupe, dense, metabox) in
+            [(false, None, None), (true, None, None), (true, Some(true), None), (false, None, Some(4096))]
+        {
+            let how = Compression { all_fragments: true, dense, ..Compression::new(algorithm) };
+            let options = BuildOptions { dedupe, metabox, ..options(&how) };
+            check(dir.path(), &options);
+            let is_quick = matches!(algorithm, CompressionAlgorithm::Lz4 | CompressionAlgorithm::Zstd);
+            if !is_quick {
+                continue;
+            }
+            let images = [1, 2, 8].map(|threads| {
+                built(dir.path(), &BuildOptions { threads: NonZeroUsize::new(threads), ..options.clone() }).0
+            });
+            assert!(images[0] == images[1] && images[0] == images[2], "{how:?}");
+        }
+    }
+}
+
+#[test]
+fn equal_files_are_one_fragment() {
+    let dir = tempfile::tempdir().unwrap();
+    large_cases(dir.path());
+    let text = fs::read(dir.path().join("text")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    for nth in 0..20 {
+        fs::write(dir.path().join(format!("{nth}")), &text[nth * 1000..][..1_500_000 + nth]).unwrap();
+    }
+    let how =
+        Compression { all_fragments: true, cluster: 4096, ..Compression::new(CompressionAlgorithm::Lz4) };
+    let options = BuildOptions { dedupe: true, ..options(&how) };
+    let once = check(dir.path(), &options);
+    for nth in 0..20 {
+        fs::copy(dir.path().join(format!("{nth}")), dir.path().join(format!("again {nth}"))).unwrap();
+    }
+    let twice = check(dir.path(), &options);
+    assert!(twice <= once + 4096, "{once} and {twice}");
+    let image = open(&built(dir.path(), &options).0);
+    let root = image.inode(image.root_nid()).unwrap();
+    for inode in image.walk(&root).map(|entry| entry.unwrap().inode).filter(Inode::is_file) {
+        let extent = image.encoding(&inode).unwrap().unwrap().at(0).unwrap();
+        assert_eq!(extent.len, inode.size);
+        assert!(!matches!(extent.place, EncodedPlace::Cluster { .. }));
+    }
+}
+
+#[test]
+fn all_fragments_need_fragments() {
+    let dir = tempfile::tempdir().unwrap();
+    let how =
+        Compression { all_fragments: true, fragments: false, ..Compression::new(CompressionAlgorithm::Zstd) };
+    let error = common::build_to(dir.path(), &options(&how), &dir.path().join("image"), false);
+    assert!(error.unwrap_err().to_string().contains("all-fragments"));
 }
 
 #[test]

@@ -31,7 +31,7 @@ pub(crate) const PAUSE: Duration = Duration::from_millis(40);
 #[pyo3(signature = (src, image, *, block_size, label, uuid, time, source_date_epoch, all_root, uid_map, gid_map,
     uid_offset, gid_offset, force_uid, force_gid, xattrs, share_xattrs_above, xattr_prefixes, fingerprint,
     target_kernel, exclude, exclude_regex, hard_dereference, file_contexts, whiteouts, holes, inline_tail, compress,
-    fragments, tail_packing, metabox, rules, dedupe, order, align, chunk, blob, reuse, base, keep_going, threads, force, progress))]
+    fragments, all_fragments, tail_packing, metabox, rules, dedupe, order, align, chunk, blob, reuse, base, keep_going, threads, force, progress))]
 #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)] // keyword arguments, each with its name
 pub(crate) fn build<'py>(
     py: Python<'py>,
@@ -63,6 +63,7 @@ pub(crate) fn build<'py>(
     inline_tail: Option<u32>,
     compress: Option<Choice>,
     fragments: Option<bool>,
+    all_fragments: bool,
     tail_packing: bool,
     metabox: Option<u32>,
     rules: Vec<(String, Option<Choice>)>,
@@ -122,6 +123,7 @@ pub(crate) fn build<'py>(
             level,
             cluster: cluster.unwrap_or(usual.cluster),
             fragments: fragments.unwrap_or(usual.fragments && !tail_packing),
+            all_fragments,
             inline: tail_packing,
             ..usual
         })
@@ -135,6 +137,7 @@ pub(crate) fn build<'py>(
             && let Some(compression) = &mut compression
         {
             compression.fragments = false;
+            compression.all_fragments = false;
         }
         options.rules.push(Rule { pattern, compression });
     }

@@ -110,6 +110,7 @@ _ID = click.IntRange(0, 0xFFFFFFFF)
     default=None,
     help="Compress the ends of files, and small files, together, or not.  [default: if the target can]",
 )
+@click.option("--all-fragments", is_flag=True, help="Compress files of up to 8 MiB together as a whole.")
 @click.option(
     "--tail-packing/--no-tail-packing", default=None, help="Keep small last clusters beside inodes instead."
 )
@@ -358,6 +359,10 @@ def _keywords(options: dict[str, Any]) -> dict[str, Any]:
         options["fingerprint"] = name
     lines = [line for file in options.pop("exclude_from") for line in _lines_of(file)]
     options["exclude"] = [*lines, *options["exclude"]]
+    if options.pop("all_fragments"):
+        if options["fragments"] is False:
+            raise click.UsageError("--all-fragments needs fragments")
+        options["fragments"] = "all"
     options["uuid"] = _uuid(options["uuid"])
     options["order"] = _order(options["order"])
     return options

@@ -161,6 +161,12 @@ impl<'a> Sections<'a> {
         Ok(Compressed { pieces, whole: None, ending: Ending::Nothing })
     }
 
+    /// Takes `raw`, a whole file, for a fragment.
+    pub(super) fn as_fragment(&mut self, raw: &[u8]) -> Compressed {
+        let key = self.known.map(|known| known.fragment_key(raw));
+        Compressed { pieces: Vec::new(), whole: None, ending: self.fragment(raw, key, true) }
+    }
+
     /// How much of a known section is in its extents, unless its end has to be made for each file.
     fn covered(&self, known: &Known, key: Key) -> Option<u32> {
         self.made.get(&key).copied().unwrap_or_else(|| {

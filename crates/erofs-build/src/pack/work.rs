@@ -432,6 +432,9 @@ impl<'b> Making<'_, 'b> {
         let is_last = start + self.raw.len() as u64 == file.size;
         let Job { options, plan, tree, .. } = self.packer.job;
         let Some(compression) = plan.methods.all().get(how) else { return Err(Error::Cancelled) };
+        if compression.all_fragments && is_last && start == 0 {
+            return Ok(Stored::Compressed(self.sections.as_fragment(&self.raw)));
+        }
         let filler = self.fillers.get(how)?;
         let end = match compression {
             how if is_last && how.fragments => End::Left,
