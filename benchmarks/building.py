@@ -40,7 +40,7 @@ class Setting:
     time: float
     size: float
     squash: tuple[str, ...] = ()
-    #: The slow ones take minutes, so only what the target names is measured.
+    #: It takes minutes, so only what the target names is measured.
     is_slow: bool = False
 
     def ours(self) -> tuple[str, ...]:
@@ -56,7 +56,6 @@ SETTINGS = (
     Setting("Zstandard 3", "zstd,level=3", 0.1, 1.0, ("-comp", "zstd", "-Xcompression-level", "3")),
     Setting("LZ4", "lz4", 0.5, 1.005),
     Setting("LZ4HC 9", "lz4hc,level=9", 0.5, 1.005),
-    Setting("DEFLATE 9", "deflate,level=9", 1.0, 1.0, is_slow=True),
     Setting("LZMA 6", "lzma,level=6", 0.7, 1.0, is_slow=True),
 )
 
