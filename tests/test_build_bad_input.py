@@ -33,6 +33,14 @@ PROGRAM = [sys.executable, "-m", "pyerofs"]
 LARGEST = 2**63 - 1
 
 
+@pytest.fixture(autouse=True)
+def _hangup() -> Iterator[None]:
+    """Have programs that tests start die of a hangup, also where pytest itself runs under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture
 def target(tmp_path: Path) -> Path:
     (tmp_path / "out").mkdir()
